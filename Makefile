@@ -1,0 +1,50 @@
+# Sketchstack. `make` without a target lists the targets.
+.DEFAULT_GOAL := help
+.PHONY: help setup repro test lint bench submit compare report data profile
+SHELL := bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+PYTHON := .venv/bin/python
+INSTALLED := .venv/.installed
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: $(INSTALLED) ## create .venv with everything that is needed
+
+$(INSTALLED): pyproject.toml constraints.txt
+	test -x $(PYTHON) || python3 -m venv .venv
+	$(PYTHON) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+repro: $(INSTALLED) ## run what has changed of the pipeline, raw drawings to ranked submissions, and show the scores
+	@if test -d models/base; then $(PYTHON) -m pipeline.clean; fi
+	dvc repro
+	@cat reports/scores.txt
+
+test: $(INSTALLED) ## the fast tests, then the slow ones
+	$(PYTHON) -m pytest -m 'not slow'
+	$(PYTHON) -m pytest -m slow
+
+lint: $(INSTALLED) ## ruff (rules and format) and mypy
+	ruff check
+	ruff format --check
+	mypy
+
+submit: $(INSTALLED) ## send the best submission (or NAME=...) to Kaggle, or show exactly what would be sent
+	@$(PYTHON) -m pipeline.submit --send $(NAME)
+
+data: $(INSTALLED) ## fetch raw files: NAME=mini FROM=FOLDER copies them, NAME=kaggle downloads them
+	@$(PYTHON) -m pipeline.data $(or $(NAME),$(error which data? make data NAME=mini FROM=FOLDER, or NAME=kaggle)) \
+		$(if $(FROM),--from '$(FROM)')
+
+profile: $(INSTALLED) ## put profiles/NAME.yaml in force as params.yaml (FORCE=1 gives edits up)
+	@$(PYTHON) -m pipeline.profile $(or $(NAME),$(error which profile? make profile NAME=synthetic)) $(if $(FORCE),--force)
+
+bench: ## timings of the parts (not there yet)
+	@echo 'make bench: bench/ holds results only so far; its benchmarks come with a later part.' >&2; exit 1
+
+compare: ## two runs side by side (not there yet)
+	@echo 'make compare: pipeline/compare.py comes with a later part; `dvc metrics diff` compares scores.' >&2; exit 1
+
+report: ## scores, plots and pictures on one page (not there yet)
+	@echo 'make report: pipeline/report.py comes with a later part; `make repro` prints the table.' >&2; exit 1

@@ -1,0 +1,60 @@
+"""What mlens 0.2.3 (2018, no longer maintained) needs on today's Python and NumPy.
+
+- It imports `Sequence` from `collections`, which Python 3.10 moved to `collections.abc`:
+  https://github.com/flennerhag/mlens/issues/148
+- It uses `np.int`, which NumPy 1.24 removed: https://github.com/flennerhag/mlens/issues/155,
+  https://github.com/flennerhag/mlens/issues/156. (`np.bool` is left alone: an alias of it breaks masked arrays.)
+- Its `predict_proba` is `predict`, so each layer is added with `proba=True`:
+  https://github.com/flennerhag/mlens/issues/151
+- Importing it prints its settings, walks through the whole temporary folder, makes joblib fork (which hangs once
+  OpenMP has run) and leaves an import hook behind that warns at every later failed import. None of this is kept.
+
+The multiprocessing backend needs more (its joblib calls what NumPy 2 removed); Sketchstack runs mlens on threads.
+"""
+
+from __future__ import annotations
+
+import collections
+import collections.abc
+import gc
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+QUIET = {"MLENS_VERBOSE": "N", "MLENS_BACKEND": "threading", "MLENS_TMPDIR": str(Path(tempfile.gettempdir(), "mlens"))}
+TOUCHED = (*QUIET, "JOBLIB_START_METHOD")
+
+
+@contextmanager
+def mlens_imports() -> Iterator[None]:
+    """Import mlens inside this block; the process is left as it was, but for `np.int`, which mlens calls later on."""
+    before = {name: os.environ.get(name) for name in TOUCHED}
+    finders = list(sys.meta_path)
+    os.environ.update(QUIET)
+    collections.Sequence = collections.abc.Sequence  # type: ignore[attr-defined]
+    np.int = int  # type: ignore[attr-defined]  # noqa: NPY001
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # SciPy's and importlib's, about names that mlens takes from old places
+            yield
+    finally:
+        del collections.Sequence  # type: ignore[attr-defined]
+        sys.meta_path[:] = [finder for finder in sys.meta_path if finder in finders]
+        for name, value in before.items():
+            os.environ.pop(name, None) if value is None else os.environ.update({name: value})
+
+
+@contextmanager
+def frozen_objects() -> Iterator[None]:
+    """Keep the garbage collector off all that is alive now: mlens calls it three times a job, 0.2 s each otherwise."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()

@@ -1,0 +1,33 @@
+"""Bidirectional GRUs over pen movements (Keras)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from pipeline.encodings import pen_movements
+from pipeline.learners._keras import KerasLearner
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Learner(KerasLearner):
+    """Masked bidirectional GRUs that take a few points a step."""
+
+    encode = pen_movements
+
+    def network(self, num_words: int, *, points_a_step: int, units: list[int], dropout: float) -> keras.Model:  # type: ignore[override]
+        """A GRU for each of `units`; the last one's outputs are averaged over the steps inside the drawing."""
+        import keras
+        from keras import layers, ops
+
+        length = self.params.encoding["length"]
+        movements, lengths = keras.Input((length, 5)), keras.Input((), dtype="int32")
+        steps = length // points_a_step
+        x = layers.Reshape((steps, 5 * points_a_step))(movements)
+        inside = ops.greater(lengths[:, None], ops.arange(0, length, points_a_step)[None])  # (B, steps)
+        for width in units:
+            x = layers.Bidirectional(layers.GRU(width, return_sequences=True))(x, mask=inside)
+            x = layers.LayerNormalization()(x)
+        x = layers.GlobalAveragePooling1D()(x, mask=inside)
+        return keras.Model([movements, lengths], layers.Dense(num_words, dtype="float32")(layers.Dropout(dropout)(x)))

@@ -1,0 +1,54 @@
+"""Convolutions along the pen movements, then a bidirectional LSTM (torch)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+
+from pipeline.encodings import pen_movements
+from pipeline.learners._torch import TorchLearner
+
+
+class Learner(TorchLearner):
+    """1-D convolutions, then a bidirectional LSTM, as in Google's drawing-classification tutorial.
+
+    The convolutions may stride, so that the LSTM takes fewer steps: on a CPU its steps are what costs.
+    """
+
+    encode = pen_movements
+
+    def network(
+        self, num_words: int, *, filters: list[int], strides: list[int], units: int, layers: int, dropout: float
+    ) -> nn.Module:  # type: ignore[override]
+        return ConvLSTM(num_words, filters, strides, units, layers, dropout)
+
+
+class ConvLSTM(nn.Module):
+    """(B, T, 5) and lengths (B,) → (B, num_words)."""
+
+    def __init__(
+        self, num_words: int, filters: list[int], strides: list[int], units: int, layers: int, dropout: float
+    ) -> None:
+        super().__init__()
+        widths = [5, *filters]
+        self.strides = strides
+        self.convolutions = nn.ModuleList(
+            nn.Sequential(nn.Conv1d(a, b, 5, stride, 2, bias=False), nn.BatchNorm1d(b), nn.ReLU())
+            for a, b, stride in zip(widths, filters, strides, strict=False)
+        )
+        self.lstm = nn.LSTM(
+            widths[-1], units, layers, batch_first=True, bidirectional=True, dropout=dropout if layers > 1 else 0
+        )
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(4 * units, num_words))
+
+    def forward(self, movements: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        x = movements.transpose(1, 2)  # (B, C, T)
+        for stride, convolution in zip(self.strides, self.convolutions, strict=True):
+            x, lengths = convolution(x), (lengths + stride - 1) // stride
+        packed = pack_padded_sequence(x.transpose(1, 2).float(), lengths, batch_first=True, enforce_sorted=False)
+        outputs, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (B, T', 2 * units), 0 behind the end
+        inside = torch.arange(outputs.shape[1])[None, :, None] < lengths[:, None, None]  # (B, T', 1)
+        mean = outputs.sum(1) / lengths[:, None].to(outputs)
+        most = outputs.masked_fill(~inside.to(outputs.device), -1).amax(1)  # an LSTM's outputs lie in -1..1
+        return self.head(torch.cat([mean, most], 1))

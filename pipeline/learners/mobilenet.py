@@ -1,0 +1,39 @@
+"""Any backbone of keras.applications over a raster (Keras)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from pipeline.encodings import raster
+from pipeline.errors import SketchstackError
+from pipeline.learners._keras import KerasLearner
+
+if TYPE_CHECKING:
+    import keras
+
+
+class Learner(KerasLearner):
+    """A backbone by its name at https://keras.io/api/applications/, from random weights, with a linear head."""
+
+    encode = raster
+
+    def network(self, num_words: int, *, backbone: str, options: dict[str, Any], dropout: float) -> keras.Model:  # type: ignore[override]
+        """`options` go to the backbone's constructor, such as `alpha` of the MobileNets.
+
+        Raises:
+            SketchstackError: keras.applications has no such backbone.
+        """
+        import keras
+        from keras import layers
+
+        build = getattr(keras.applications, backbone, None)
+        if not callable(build):
+            known = ", ".join(name for name in dir(keras.applications) if name[0].isupper())
+            raise SketchstackError(
+                f"learners.mobilenet.network.backbone: no {backbone!r}; keras.applications has {known}."
+            )
+        side, channels = self.params.encoding["side"], self.params.encoding["channels"]
+        images = keras.Input((side, side, channels), dtype="uint8")
+        x = layers.Rescaling(1 / 255)(images)
+        x = build(include_top=False, weights=None, input_shape=(side, side, channels), pooling="avg", **options)(x)
+        return keras.Model(images, layers.Dense(num_words, dtype="float32")(layers.Dropout(dropout)(x)))

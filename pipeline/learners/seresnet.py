@@ -1,0 +1,58 @@
+"""A squeeze-and-excitation residual network over a raster (torch)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from pipeline.encodings import raster
+from pipeline.learners._torch import TorchLearner
+
+
+class Learner(TorchLearner):
+    """Three stages of residual blocks with channel attention, global average, linear head.
+
+    Residual blocks: https://arxiv.org/abs/1512.03385. Squeeze and excitation: https://arxiv.org/abs/1709.01507.
+    """
+
+    encode = raster
+
+    def network(self, num_words: int, *, channels: int, widths: list[int], blocks: int, dropout: float) -> nn.Module:  # type: ignore[override]
+        """Widths of the stages, each but the first halving the side; `blocks` residual blocks a stage."""
+        layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1, stride=2, bias=False)]
+        layers += [nn.BatchNorm2d(widths[0]), nn.ReLU()]
+        width = widths[0]
+        for stage, wider in enumerate(widths):
+            for block in range(blocks):
+                layers.append(Block(width, wider, stride=2 if block == 0 and stage > 0 else 1))
+                width = wider
+        head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(width, num_words)]
+        return nn.Sequential(*layers, *head)
+
+
+class Block(nn.Module):
+    """Two 3 by 3 convolutions, channel attention, and the way round them: (B, C, H, W) → (B, wider, H', W')."""
+
+    def __init__(self, width: int, wider: int, stride: int) -> None:
+        super().__init__()
+        self.residual = nn.Sequential(
+            nn.Conv2d(width, wider, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(wider),
+            nn.ReLU(),
+            nn.Conv2d(wider, wider, 3, 1, 1, bias=False),
+            nn.BatchNorm2d(wider),
+        )
+        nn.init.zeros_(self.residual[-1].weight)  # a block starts as its shortcut
+        self.attention = nn.Sequential(
+            nn.Linear(wider, wider // 8), nn.ReLU(), nn.Linear(wider // 8, wider), nn.Sigmoid()
+        )
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or width != wider:
+            self.shortcut = nn.Sequential(
+                nn.AvgPool2d(stride), nn.Conv2d(width, wider, 1, bias=False), nn.BatchNorm2d(wider)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        residual = self.residual(x)
+        gate = self.attention(residual.mean((2, 3)))[:, :, None, None]  # (B, C, 1, 1)
+        return torch.relu(self.shortcut(x) + residual * gate)

@@ -1,0 +1,322 @@
+"""params.yaml, checked: every block has a schema, nothing has a default, a typo fails with the list of what exists."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+
+from pipeline.errors import SketchstackError
+
+PARAMS = Path("params.yaml")
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Block(BaseModel):
+    """A block of params.yaml: unknown names are refused, values are not coerced, nothing changes after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Data(Block):
+    """Where the raw competition files lie, in Kaggle's layout.
+
+    Attributes:
+        folder: the folder of the raw files.
+        train: folder of one `<word>.csv` or `<word>.ndjson` a word, inside `folder`.
+        test: the test drawings, inside `folder`.
+        sample_submission: the file that gives a submission its rows and their order, inside `folder`.
+        labels: true words of the test rows, inside `folder`; `key_id,word` as in a submission. Null if not known.
+    """
+
+    folder: str
+    train: str
+    test: str
+    sample_submission: str
+    labels: str | None
+
+
+class Synthesize(Block):
+    """The synthetic competition.
+
+    Attributes:
+        competitions: `[synthetic]` to write data/synthetic; empty where the raw files come from elsewhere.
+        train_rows: drawings a word for training.
+        test_rows: drawings a word for the test set.
+        unrecognized: share of drawings left unfinished, marked `recognized=False` in the training files.
+        mislabelled: share of training drawings that show another word than their file's.
+    """
+
+    competitions: list[str]
+    train_rows: Count
+    test_rows: Count
+    unrecognized: Share
+    mislabelled: Share
+
+
+class Shuffle(Block):
+    """How raw files become folds of shards.
+
+    Attributes:
+        words: `all`, or the list of words to keep (a smaller competition out of a larger one).
+        shards: shards a fold.
+        max_rejected: the stage fails if a larger share of the rows is rejected.
+    """
+
+    words: Literal["all"] | list[str]
+    shards: Count
+    max_rejected: Share
+
+
+class Oof(Block):
+    """The prediction cache.
+
+    Attributes:
+        max_rows: rows a learner caches out of fold in all, an equal share of each fold.
+    """
+
+    max_rows: Count
+
+
+class Training(Block):
+    """How one network is fitted.
+
+    Attributes:
+        batch_size: drawings a step.
+        epochs: passes over the training rows.
+        learning_rate: the peak of the one-cycle schedule.
+        warmup: share of the steps on which the rate rises; it falls as a cosine afterwards.
+        weight_decay: AdamW's, applied to weight matrices and kernels only.
+        label_smoothing: share of the target spread over all words.
+        clip_norm: the gradient's largest global norm.
+        precision: of the arithmetic inside the network; weights stay float32.
+        checkpoint_seconds: time between two resume points.
+    """
+
+    batch_size: Count
+    epochs: Count
+    learning_rate: Annotated[float, Field(gt=0)]
+    warmup: Share
+    weight_decay: Annotated[float, Field(ge=0)]
+    label_smoothing: Share
+    clip_norm: Annotated[float, Field(gt=0)]
+    precision: Literal["float32", "bfloat16"]
+    checkpoint_seconds: Annotated[float, Field(ge=0)]
+
+
+class Augmentation(Block):
+    """Random affine maps of the strokes of a training drawing, before it is encoded.
+
+    Attributes:
+        flip: probability of mirroring left and right.
+        rotate: largest angle in degrees, either way.
+        scale: largest change of size, of each axis on its own: 0.1 draws from 0.9 to 1.1.
+        shear: largest horizontal shear, either way.
+        shift: largest shift as a share of the canvas, either way, of each axis on its own.
+        mirror_test: average predictions over a drawing and its mirror image.
+    """
+
+    flip: Share
+    rotate: Annotated[float, Field(ge=0, le=180)]
+    scale: Annotated[float, Field(ge=0, lt=1)]
+    shear: Annotated[float, Field(ge=0)]
+    shift: Share
+    mirror_test: bool
+
+
+class LearnerParams(Block):
+    """One learner. `network` and `encoding` are checked against the signatures that take them."""
+
+    network: dict[str, Any]
+    encoding: dict[str, Any]
+    augmentation: Augmentation
+    training: Training
+
+
+class Stack(Block):
+    """The SuperLearner.
+
+    Attributes:
+        metalearners: names of files in pipeline/metalearners, in the order of the tables.
+        params: a block a meta-learner, checked against its constructor.
+    """
+
+    metalearners: Annotated[list[str], Field(min_length=1)]
+    params: dict[str, dict[str, Any]]
+
+
+class Submit(Block):
+    """Submissions.
+
+    Attributes:
+        competition: its name at Kaggle, null if it is not there.
+        prior: `uniform` if the test set holds equally many drawings of each word; null if that is not known.
+    """
+
+    competition: str | None
+    prior: Literal["uniform"] | None
+
+
+class Params(Block):
+    """All of params.yaml.
+
+    Attributes:
+        profile: name of the competition; also the folder below data/.
+        seed: every random number derives from it.
+        threads: threads of the arithmetic. Results repeat to the byte at a fixed number.
+        folds: the folds to hold out, `[0, 1, ...]`, at least three.
+        ensemble: the learners to train and to stack.
+        learners: a block a learner; those not in `ensemble` rest.
+    """
+
+    profile: str
+    seed: Annotated[int, Field(ge=0)]
+    threads: Count
+    folds: list[int]
+    data: Data
+    synthesize: Synthesize
+    shuffle: Shuffle
+    oof: Oof
+    ensemble: Annotated[list[str], Field(min_length=1)]
+    learners: dict[str, LearnerParams]
+    stack: Stack
+    submit: Submit
+
+    @field_validator("folds")
+    @classmethod
+    def _folds_count_up(cls, folds: list[int]) -> list[int]:
+        if len(folds) < 3:
+            raise ValueError(
+                "too few folds: to score the SuperLearner on a fold it is fitted on the others, which it cuts again; name at least three, as in [0, 1, 2]"
+            )
+        if folds != list(range(len(folds))):
+            raise ValueError(f"folds must count up from 0, as in {list(range(len(folds)))}")
+        return folds
+
+    @field_validator("ensemble")
+    @classmethod
+    def _each_learner_once(cls, ensemble: list[str]) -> list[str]:
+        if len(set(ensemble)) != len(ensemble):
+            raise ValueError("a learner is named twice; name each once")
+        return ensemble
+
+    def learner(self, name: str) -> LearnerParams:
+        """The block of one learner.
+
+        Raises:
+            SketchstackError: params.yaml has none of that name.
+        """
+        if name not in self.learners:
+            raise SketchstackError(
+                f"{PARAMS} has no block learners.{name}; it has {', '.join(sorted(self.learners))}. "
+                f"Add the block, or take {name!r} out of `ensemble`."
+            )
+        return self.learners[name]
+
+    def learner_hash(self, name: str) -> str:
+        """Fingerprint of all params that the predictions of a learner depend on."""
+        block = self.learner(name).model_dump()
+        made_from = {"learner": block, "shuffle": self.shuffle.model_dump(), "max_rows": self.oof.max_rows}
+        return fingerprint({**made_from, "seed": self.seed, "threads": self.threads, "folds": self.folds})
+
+    @property
+    def sample_path(self) -> Path:
+        """The sample submission, which gives a submission its rows and their order."""
+        return Path(self.data.folder, self.data.sample_submission)
+
+    @property
+    def labels_path(self) -> Path | None:
+        """The file of the test rows' true words, if there is one."""
+        return Path(self.data.folder, self.data.labels) if self.data.labels else None
+
+
+def fingerprint(value: Any) -> str:
+    """SHA-256 of a value that JSON can hold, whatever the order of its keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _paragraph(path: Path, error: ValidationError) -> str:
+    """Turn pydantic's list of faults into a paragraph that names each by its place in the file."""
+    faults = []
+    for fault in error.errors():
+        where = ".".join(str(part) for part in fault["loc"])
+        if fault["type"] == "extra_forbidden":
+            block = _block_at(fault["loc"][:-1])
+            known = ", ".join(block.model_fields) if block else "other names"
+            faults.append(f"{where} is unknown; that block has {known}")
+        elif fault["type"] == "missing":
+            faults.append(f"{where} is missing")
+        else:
+            faults.append(f"{where}: {fault['msg'].removeprefix('Value error, ')} (it is {fault['input']!r})")
+    return f"{path}: {'; '.join(faults)}. See profiles/ for complete params files."
+
+
+def check_keywords(place: str, block: dict[str, Any], function: Callable[..., Any]) -> None:
+    """Check a block of params.yaml against the keyword-only arguments of the function that takes it.
+
+    Raises:
+        SketchstackError: a name is unknown or missing, or a value is not of the annotated type.
+    """
+    arguments = [each for each in inspect.signature(function).parameters.values() if each.kind is each.KEYWORD_ONLY]
+    known = ", ".join(each.name for each in arguments) or "no params: write {}"
+    fields: dict[str, Any] = {}
+    for each in arguments:
+        annotation = each.annotation
+        # One by one, because a return annotation may name a framework that is not imported yet.
+        evaluated = (
+            eval(annotation, inspect.unwrap(function).__globals__) if isinstance(annotation, str) else annotation
+        )
+        fields[each.name] = (evaluated, ...)
+    try:
+        create_model(place, __config__=ConfigDict(extra="forbid", strict=True), **fields).model_validate(block)
+    except ValidationError as error:
+        faults = []
+        for fault in error.errors():
+            message = f"{fault['msg']} (it is {fault['input']!r})"
+            what = {"extra_forbidden": "is unknown", "missing": "is missing"}.get(fault["type"], message)
+            faults.append(".".join([place, *map(str, fault["loc"])]) + f" {what}")
+        raise SketchstackError(f"{PARAMS}: {'; '.join(faults)}. That block has {known}.") from None
+
+
+def _block_at(place: tuple[int | str, ...]) -> type[BaseModel] | None:
+    """The schema of the block at a place in params.yaml."""
+    block: type[BaseModel] = Params
+    names = list(place)
+    while names:
+        name = names.pop(0)
+        if name == "learners" and names:
+            names.pop(0)
+            block = LearnerParams
+            continue
+        field = block.model_fields.get(str(name))
+        if field is None or not (isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)):
+            return None
+        block = field.annotation
+    return block
+
+
+def load_params(path: Path = PARAMS) -> Params:
+    """Read and check a params file.
+
+    Raises:
+        SketchstackError: the file is missing, is not YAML, or does not fit the schema.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SketchstackError(f"{Path(os.getcwd()) / path} is missing; run from the repository's root.") from None
+    except yaml.YAMLError as error:
+        raise SketchstackError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        raise SketchstackError(_paragraph(path, error)) from None

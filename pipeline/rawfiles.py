@@ -1,0 +1,216 @@
+"""Raw competition files, row by row: Kaggle's simplified CSV and Google's simplified ndjson.
+
+A row is a line, so a broken quote spoils its own row and no other. What is wrong with a row becomes a Reject; what is
+wrong with a file stops the stage.
+"""
+
+from __future__ import annotations
+
+import csv
+import datetime
+import difflib
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pipeline.errors import SketchstackError
+from pipeline.params import Params
+from pipeline.strokes import BadDrawingError, Strokes, check_drawing, parse_drawing
+from pipeline.words import Words, spell
+
+COLUMNS = ("key_id", "drawing")  # what no file can do without
+TRAINING_COLUMNS = (*COLUMNS, "word")
+INT64 = range(-(2**63), 2**63)
+csv.field_size_limit(2**26)  # raw drawings reach megabytes
+
+
+class RawFile(NamedTuple):
+    """A file of drawings: its path, its number among all files, and its word as Kaggle spells it (None: test)."""
+
+    path: Path
+    number: int
+    word: str | None
+
+
+class Reject(NamedTuple):
+    """A row that was left out, as in rejects.csv. `line` counts from 1, the header included."""
+
+    file: str
+    line: int
+    key_id: str
+    reason: str
+
+
+class Row(NamedTuple):
+    """A row of a raw file, parsed and checked."""
+
+    line: int
+    key_id: int
+    countrycode: str | None
+    recognized: bool | None
+    timestamp: datetime.datetime | None
+    strokes: Strokes
+
+
+def training_files(params: Params) -> tuple[Words, list[RawFile]]:
+    """The words and their files.
+
+    Raises:
+        SketchstackError: the folder is missing or empty, or `shuffle.words` names a word that has no file.
+    """
+    folder = Path(params.data.folder, params.data.train)
+    if not folder.is_dir():
+        raise SketchstackError(
+            f"the folder {folder} is missing; fetch it with `make data NAME={params.profile}`, or name another in "
+            "params.yaml under data."
+        )
+    paths = {spell(path.stem): path for path in sorted(folder.iterdir()) if path.suffix in (".csv", ".ndjson")}
+    if not paths:
+        raise SketchstackError(f"{folder} holds no <word>.csv or <word>.ndjson; fetch the files with `make data`.")
+    wanted = set(paths) if params.shuffle.words == "all" else {spell(word) for word in params.shuffle.words}
+    for word in sorted(wanted - set(paths)):
+        near = ", ".join(difflib.get_close_matches(word, paths, 3)) or "no word like it"
+        raise SketchstackError(f"params.yaml, shuffle.words: unknown word {word!r}; {folder} has {near}.")
+    words = Words.from_names(wanted)
+    if len(words) < 2:
+        raise SketchstackError(f"{folder}: only the word {words.names[0]!r}; a competition needs at least two words.")
+    return words, [RawFile(paths[word], number, word) for number, word in enumerate(words.names)]
+
+
+def test_file(params: Params, number: int) -> RawFile:
+    """The file of test drawings.
+
+    Raises:
+        SketchstackError: it is missing.
+    """
+    path = Path(params.data.folder, params.data.test)
+    if not path.is_file():
+        raise SketchstackError(f"the test file {path} is missing; fetch it with `make data NAME={params.profile}`.")
+    return RawFile(path, number, None)
+
+
+def read_rows(raw: RawFile) -> Iterator[Row | Reject]:
+    """Every row of a file in order: parsed, or as a reject with its reason. Blank lines are no rows.
+
+    Raises:
+        SketchstackError: the file cannot be read as a whole: no rows, a column is missing, another word's file.
+    """
+    records = _ndjson_records if raw.path.suffix == ".ndjson" else _csv_records
+    rows = 0
+    for line, record in records(raw):
+        if isinstance(record, dict) and not rows and raw.word:
+            _check_word_of_file(raw, line, record)
+        rows += 1
+        try:
+            yield _checked(line, record, raw.word)
+        except BadDrawingError as error:
+            key_id = record.get("key_id", "") if isinstance(record, dict) else ""
+            yield Reject(str(raw.path), line, str(key_id), str(error))
+    if not rows:
+        raise SketchstackError(f"{raw.path} has no rows; fetch it again with `make data`, or leave its word out.")
+
+
+def _check_word_of_file(raw: RawFile, line: int, record: dict[str, Any]) -> None:
+    word = record.get("word")
+    if isinstance(word, str) and spell(word) != raw.word:
+        raise SketchstackError(
+            f"{raw.path}, line {line}: the word is {word!r}, but the file's name says {raw.path.stem!r}; "
+            "rename the file after its word, or fetch it again with `make data`."
+        )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not blank, numbered from 1."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                yield number, line
+
+
+def _csv_records(raw: RawFile) -> Iterator[tuple[int, dict[str, str] | str]]:
+    """Each line after the header as a dict by column, or the reason why it is none."""
+    lines = _lines(raw.path)
+    _, header = next(lines, (1, b""))
+    try:
+        columns = next(csv.reader([header.decode("utf-8-sig")]), [])
+    except UnicodeDecodeError:
+        raise SketchstackError(f"{raw.path}, line 1: the header is not UTF-8; is the file compressed?") from None
+    missing = [column for column in (TRAINING_COLUMNS if raw.word else COLUMNS) if column not in columns]
+    if missing:
+        raise SketchstackError(
+            f"{raw.path}, line 1: the column {missing[0]!r} is missing; the header has {', '.join(columns) or 'nothing'}. "
+            "Fetch the file again with `make data`."
+        )
+    for number, line in lines:
+        try:
+            values = next(csv.reader(io.StringIO(line.decode("utf-8"), newline=""), strict=True))
+        except UnicodeDecodeError:
+            yield number, "line is not UTF-8"
+        except csv.Error as error:
+            yield number, f"line is not CSV ({error})"
+        else:
+            matches = len(values) == len(columns)
+            yield number, dict(zip(columns, values)) if matches else f"{len(values)} fields in place of {len(columns)}"
+
+
+def _ndjson_records(raw: RawFile) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Each line as a dict, or the reason why it is none."""
+    for number, line in _lines(raw.path):
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            yield number, "line is not JSON"
+        else:
+            yield number, record if isinstance(record, dict) else "line is not a JSON object"
+
+
+def _checked(line: int, record: dict[str, Any] | str, word: str | None) -> Row:
+    """A row from a record.
+
+    Raises:
+        BadDrawingError: the record cannot be used; its text is the reason.
+    """
+    if isinstance(record, str):
+        raise BadDrawingError(record)
+    if word is not None and spell(str(record.get("word", ""))) != word:
+        raise BadDrawingError(f"word is not the file's, {record.get('word')!r}")
+    drawing = record.get("drawing")
+    strokes = parse_drawing(drawing) if isinstance(drawing, str) else check_drawing(drawing)
+    return Row(
+        line,
+        _key_id(record.get("key_id")),
+        record.get("countrycode") or None,
+        _recognized(record.get("recognized")),
+        _timestamp(record.get("timestamp")),
+        strokes,
+    )
+
+
+def _key_id(value: Any) -> int:
+    try:
+        key_id = int(value) if isinstance(value, str | int) else None
+    except ValueError:
+        key_id = None
+    if key_id is None or key_id not in INT64:
+        raise BadDrawingError("key_id is not a 64-bit integer")
+    return key_id
+
+
+def _recognized(value: Any) -> bool | None:
+    known = {None: None, "": None, True: True, False: False, "True": True, "False": False}
+    try:
+        return known[value]
+    except (KeyError, TypeError):
+        raise BadDrawingError("recognized is neither True nor False") from None
+
+
+def _timestamp(value: Any) -> datetime.datetime | None:
+    if not value:
+        return None
+    try:
+        stamp = datetime.datetime.fromisoformat(str(value).removesuffix(" UTC"))
+    except ValueError:
+        raise BadDrawingError("timestamp is not a date and time") from None
+    return stamp.replace(tzinfo=stamp.tzinfo or datetime.UTC)

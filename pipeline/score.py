@@ -1,0 +1,143 @@
+"""Submissions against known labels: MAP@3 and top-1, beside what was expected out of fold.
+
+python -m pipeline.score submissions/super_learner.csv data/synthetic/test_labels.csv
+python -m pipeline.score --all    every submission: scores.json and reports/scores.txt (a stage)
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.artefacts import whole_file
+from pipeline.errors import SketchstackError, one_paragraph_errors
+from pipeline.metrics import GUESSES, map_at_3
+from pipeline.params import load_params
+from pipeline.submissions import FOLDER, read_columns, read_key_ids, read_manifests, row_place
+from pipeline.words import spell
+
+SCORES = Path("scores.json")
+TABLE = Path("reports/scores.txt")
+
+
+def read_labels(path: Path) -> dict[int, str]:
+    """True words by key_id.
+
+    Raises:
+        SketchstackError: the file is missing or no CSV of key_id and word, or a row has no word.
+    """
+    columns = read_columns(path, ["key_id", "word"])
+    for row, word in enumerate(columns["word"], 1):
+        if not word.strip():
+            raise SketchstackError(f"{path} {row_place(row)} has no word; write the row's true word or remove the row.")
+    key_ids = read_key_ids(path, columns["key_id"])
+    return dict(zip(key_ids.tolist(), (spell(word.strip()) for word in columns["word"]), strict=True))
+
+
+def read_guesses(path: Path) -> dict[int, list[str]]:
+    """One to three guesses by key_id, best first.
+
+    Raises:
+        SketchstackError: the file is missing or no CSV of key_id and word, or a row has no guess or more than three.
+    """
+    columns = read_columns(path, ["key_id", "word"])
+    guesses = [text.split() for text in columns["word"]]
+    for row, guessed in enumerate(guesses, 1):
+        if not 1 <= len(guessed) <= GUESSES:
+            raise SketchstackError(
+                f"{path} {row_place(row)} has {len(guessed)} guesses; write one to three words parted by spaces, a "
+                f"word's own spaces as underscores."
+            )
+    key_ids = read_key_ids(path, columns["key_id"])
+    return dict(zip(key_ids.tolist(), guesses, strict=True))
+
+
+def score(submission: Path, labels: Path) -> tuple[float, float]:
+    """MAP@3 and top-1 of a submission, row by row of the same key_id, whatever the order.
+
+    Raises:
+        SketchstackError: a file cannot be read, or one has a row that the other lacks.
+    """
+    guesses, truth = read_guesses(submission), read_labels(labels)
+    for file, rows, other, others in ((submission, guesses, labels, truth), (labels, truth, submission, guesses)):
+        lacking = [(row, key_id) for row, key_id in enumerate(rows, 1) if key_id not in others]
+        if lacking:
+            row, key_id = lacking[0]
+            raise SketchstackError(
+                f"{file} {row_place(row)} has key_id {key_id}, which {other} lacks ({len(lacking)} such rows); a "
+                f"submission and its labels must be of the same rows."
+            )
+    if not guesses:
+        raise SketchstackError(f"{submission} has no rows; name a submission with guesses.")
+    ranked = np.array([[*guesses[key_id], "", ""][:GUESSES] for key_id in truth])
+    words = np.array(list(truth.values()))
+    return map_at_3(ranked, words), float((ranked[:, 0] == words).mean())
+
+
+def scores_of(manifests: list[dict[str, Any]], labels: Path | None) -> dict[str, dict[str, float]]:
+    """Each submission's score out of fold and, where labels are known, on the test set."""
+    found = {}
+    for manifest in manifests:
+        found[manifest["name"]] = {"oof_map3": manifest["oof"]["map3"]}
+        if labels:
+            map3, top1 = score(FOLDER / f"{manifest['name']}.csv", labels)
+            found[manifest["name"]] |= {"test_map3": round(map3, 6), "test_top1": round(top1, 6)}
+    return found
+
+
+def draw_table(manifests: list[dict[str, Any]], scores: dict[str, dict[str, float]]) -> str:
+    """All submissions, the best out of fold first, as text; the best three bear a star."""
+    table = Table("", "submission", title="MAP@3 of the submissions", title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("out of fold", "95% interval", "test", "test top-1"):
+        table.add_column(heading, justify="right")
+    for known in manifests:
+        oof, found = known["oof"], scores[known["name"]]
+        test = [f"{found[of]:.4f}" if of in found else "not known" for of in ("test_map3", "test_top1")]
+        star = "★" if known["best_three"] else ""
+        table.add_row(star, known["name"], f"{oof['map3']:.4f}", f"{oof['low']:.4f}–{oof['high']:.4f}", *test)
+    text = io.StringIO()
+    Console(file=text, width=100).print(table)
+    return text.getvalue()
+
+
+def score_all() -> None:
+    """The stage: submissions and labels → scores.json and reports/scores.txt."""
+    params, manifests = load_params(), read_manifests()
+    scores = scores_of(manifests, params.labels_path)
+    table = draw_table(manifests, scores)
+    if params.labels_path is None:
+        table += f"The test labels of the profile {params.profile!r} are not known: scores are out of fold only.\n"
+    with whole_file(SCORES) as file:
+        file.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    with whole_file(TABLE) as file:
+        file.write_text(table, encoding="utf-8")
+    print(table, end="")
+
+
+@one_paragraph_errors
+def main(arguments: list[str] | None = None) -> None:
+    """Score a submission, or all of them."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.score", description=main.__doc__)
+    parser.add_argument("submission", type=Path, nargs="?", help="a CSV of key_id and up to three words")
+    parser.add_argument("labels", type=Path, nargs="?", help="a CSV of key_id and the true word")
+    parser.add_argument("--all", action="store_true", help="score every submission in submissions/")
+    given = parser.parse_args(arguments)
+    if given.all != (given.labels is None) or (given.all and given.submission):
+        parser.error("name a submission and its labels, or ask for --all")
+    if given.all:
+        score_all()
+    else:
+        map3, top1 = score(given.submission, given.labels)
+        print(f"{given.submission}: MAP@3 {map3:.4f}, top-1 {top1:.4f}")
+
+
+if __name__ == "__main__":
+    main()

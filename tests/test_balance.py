@@ -1,0 +1,86 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.balance import TOLERANCE, balance, check_drawable, draw_evenly, gains, uniform
+from pipeline.errors import SketchstackError
+from pipeline.words import Words
+
+
+def softmax(logits):
+    raised = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return raised / raised.sum(axis=1, keepdims=True)
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(5, 60), words=st.integers(2, 9), certainty=st.floats(0, 6))
+def test_expected_counts_are_the_prior_s_and_rows_stay_distributions(seed, rows, words, certainty):
+    rng = np.random.default_rng(seed)
+    probabilities = softmax(certainty * rng.normal(size=(rows, words))).astype(np.float16)
+    prior = rng.dirichlet(np.full(words, 5.0))
+    balanced = balance(probabilities, prior)
+    assert np.allclose(balanced.probabilities.sum(axis=1), 1)
+    assert balanced.error <= TOLERANCE
+    assert np.allclose(balanced.probabilities.sum(axis=0), prior * rows, rtol=2 * TOLERANCE)
+
+
+def test_what_is_balanced_already_is_left_as_it_is():
+    probabilities = np.array([[0.5, 0.3, 0.2], [0.2, 0.5, 0.3], [0.3, 0.2, 0.5]])
+    balanced = balance(probabilities, uniform(3))
+    assert balanced.rounds == 1
+    assert np.allclose(balanced.probabilities, probabilities)
+
+
+def test_a_word_that_is_never_given_a_chance_does_not_stop_it():
+    probabilities = np.array([[0.5, 0.5, 0], [0.9, 0.1, 0], [0.4, 0.6, 0]], np.float16)
+    assert np.isfinite(balance(probabilities, uniform(3)).probabilities).all()
+
+
+def test_the_order_of_the_rows_does_not_matter():
+    probabilities = softmax(np.random.default_rng(0).normal(size=(40, 5)))
+    order = np.random.default_rng(1).permutation(40)
+    assert np.allclose(
+        balance(probabilities[order], uniform(5)).probabilities, balance(probabilities, uniform(5)).probabilities[order]
+    )
+
+
+def biased(rng, labels, words):
+    """Probabilities of a model that prefers words, whatever it is shown."""
+    logits = rng.normal(size=(len(labels), words)) + np.linspace(-2, 2, words)
+    logits[np.arange(len(labels)), labels] += 2.5
+    return softmax(logits)
+
+
+def test_balancing_mends_a_model_that_prefers_some_words():
+    rng = np.random.default_rng(3)
+    labels = np.repeat(np.arange(10), 50)
+    gained = gains(biased(rng, labels, 10), labels)
+    assert gained.shape == (500,)
+    assert gained.mean() > 0.05
+
+
+def test_draws_hold_each_word_equally_often_and_no_row_twice():
+    labels = np.random.default_rng(0).choice(4, size=200, p=[0.1, 0.2, 0.3, 0.4])
+    draw = draw_evenly(labels, 4, 1000, np.random.default_rng(1))
+    assert set(np.bincount(labels[draw])) == {np.bincount(labels).min()}
+    assert len(set(draw.tolist())) == len(draw)
+    smaller = draw_evenly(labels, 4, 3, np.random.default_rng(1))
+    assert np.bincount(labels[smaller]).tolist() == [3, 3, 3, 3]
+
+
+def test_draws_are_a_function_of_the_seed_and_differ_between_seeds():
+    labels = np.repeat(np.arange(4), 50)
+    first, again, other = (draw_evenly(labels, 4, 5, np.random.default_rng(seed)) for seed in (1, 1, 2))
+    assert first.tolist() == again.tolist() != other.tolist()
+
+
+def test_every_row_of_a_word_can_be_drawn():
+    labels = np.array([0, 0, 0, 1, 1, 1])
+    drawn = {row for seed in range(50) for row in draw_evenly(labels, 2, 1, np.random.default_rng(seed)).tolist()}
+    assert drawn == set(range(6))
+
+
+def test_a_word_without_rows_is_named():
+    with pytest.raises(SketchstackError, match=r"shows 'bee'.*raise oof.max_rows"):
+        check_drawable(np.array([0, 2, 2]), Words(("ant", "bee", "cat")))

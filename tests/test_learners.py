@@ -1,0 +1,85 @@
+"""Every learner, found by listing the folder, learns, is saved and loaded, and survives being killed."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.errors import SketchstackError
+from pipeline.learners._base import available, learner_class, one_cycle
+from pipeline.params import check_keywords, load_params
+from tests.conftest import ROOT
+
+
+def train_toy(learner: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-m", "tests.toy", learner, str(folder), *options]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("learner", available())
+def test_a_learner_learns_reloads_and_ends_with_the_same_bytes_when_it_was_killed(learner, tmp_path):
+    undisturbed = train_toy(learner, tmp_path / "undisturbed")
+    assert undisturbed.returncode == 0, undisturbed.stderr
+    probabilities = np.load(tmp_path / "undisturbed" / "probabilities.npy")
+    labels = np.load(tmp_path / "undisturbed" / "labels.npy")
+    assert probabilities.shape == (64, 4)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert (probabilities.argmax(axis=1) == labels).mean() > 0.8
+    np.testing.assert_array_equal(probabilities, np.load(tmp_path / "undisturbed" / "reloaded.npy"))
+
+    killed = train_toy(learner, tmp_path / "killed", "--kill-at", "21")
+    assert killed.returncode == -signal.SIGKILL
+    resumed = train_toy(learner, tmp_path / "killed")
+    assert resumed.returncode == 0, resumed.stderr
+    assert "going on from step 21" in resumed.stdout
+    for name in ("weights.safetensors", "probabilities.npy"):
+        undisturbed_bytes = (tmp_path / "undisturbed" / name).read_bytes()
+        assert (tmp_path / "killed" / name).read_bytes() == undisturbed_bytes, f"{name} differs after the kill"
+
+
+@pytest.mark.parametrize("learner", available())
+def test_params_yaml_has_a_block_that_fits_each_learner(learner):
+    found, block = learner_class(learner), load_params().learner(learner)
+    check_keywords("network", block.network, found.network)
+    check_keywords("encoding", block.encoding, found.encode)
+    assert found.__doc__
+
+
+def test_an_unknown_learner_is_refused_with_the_list_of_what_exists():
+    with pytest.raises(SketchstackError, match=r"no learner 'sereznet'.*gru, lstm.*Did you mean 'seresnet'"):
+        learner_class("sereznet")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"unitz": 3}, "network.unitz is unknown.*dropout"),
+        ({"dropout": "much"}, "network.dropout.*'much'"),
+    ],
+)
+def test_a_wrong_network_param_is_refused_by_name(change, message):
+    block = {**load_params().learner("gru").network, **change}
+    with pytest.raises(SketchstackError, match=message):
+        check_keywords("network", block, learner_class("gru").network)
+
+
+def test_a_missing_network_param_is_refused_by_name():
+    with pytest.raises(SketchstackError, match="network.units is missing"):
+        check_keywords("network", {"points_a_step": 4, "dropout": 0.1}, learner_class("gru").network)
+
+
+def test_one_cycle_rises_to_the_peak_and_falls_to_nothing():
+    training = load_params().learner("gru").training
+    rates = [one_cycle(step, 100, training) for step in range(100)]
+    peak = int(np.argmax(rates))
+    assert rates[peak] == pytest.approx(training.learning_rate, rel=1e-2)
+    assert rates[:peak] == sorted(rates[:peak])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
+    assert 0 < rates[0] < training.learning_rate / 5
+    assert rates[-1] < training.learning_rate / 100

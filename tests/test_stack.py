@@ -1,0 +1,402 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import xxhash
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+from sklearn.model_selection import PredefinedSplit, cross_val_predict
+
+from pipeline import metrics
+from pipeline import stack as stage
+from pipeline.drawings import SCHEMA, write_shard
+from pipeline.errors import SketchstackError
+from pipeline.metalearners import load_metalearner
+from pipeline.metalearners._base import BaseMetaLearner, ConvexCombination
+from pipeline.params import load_params
+from pipeline.predictions import LearnerPredictions, model_folder, open_predictions, write_predictions
+from pipeline.words import Words
+
+WORDS = Words.from_names(f"word{i}" for i in range(6))
+SIZES, TESTS = (90, 110, 100), 40
+LOGISTIC = {"ridge": 30.0, "iterations": 20, "max_rows": 10**6}
+BLOCKS = {"arithmetic_mean": {}, "geometric_mean": {}, "convex_weights": {}, "logistic": LOGISTIC}
+
+
+def probabilities(labels: np.ndarray, skill: float, random: np.random.Generator) -> np.ndarray:
+    logits = random.normal(size=(len(labels), len(WORDS)))
+    logits[np.arange(len(labels)), labels] += skill
+    return (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float16)
+
+
+def made_up_rows(seed: int = 0) -> stage.Rows:
+    random = np.random.default_rng(seed)
+    key_ids = random.permutation(10_000)[: sum(SIZES) + TESTS].astype(np.int64)
+    return stage.Rows(
+        key_ids=key_ids[: sum(SIZES)],
+        labels=random.integers(0, len(WORDS), sum(SIZES)).astype(np.int16),
+        folds=np.repeat(np.arange(len(SIZES)), SIZES).astype(np.int8),
+        test_key_ids=key_ids[sum(SIZES) :],
+    )
+
+
+@pytest.fixture
+def rows() -> stage.Rows:
+    return made_up_rows()
+
+
+@pytest.fixture
+def learners(rows, tmp_path) -> list[stage.CachedLearner]:
+    """Three cached learners on disk: good, fair, and one that knows nothing."""
+    random, made = np.random.default_rng(1), []
+    for name, skill in {"fair": 1.0, "good": 2.0, "useless": 0.0}.items():
+        folders = tuple(model_folder(name, fold, tmp_path) for fold in rows.fold_numbers)
+        for fold, folder in enumerate(folders):
+            folder.mkdir(parents=True)
+            at = rows.of_fold(fold)
+            test = probabilities(np.arange(TESTS) % len(WORDS), skill, random)
+            oof = probabilities(rows.labels[at], skill, random)
+            write_predictions(
+                folder, oof=oof, test=test, rows=rows.key_ids[at], labels=rows.labels[at], words=WORDS, learner_hash=""
+            )
+        made.append(stage.CachedLearner(name, tuple(map(str, folders))))
+    return made
+
+
+def opened(learner: stage.CachedLearner) -> LearnerPredictions:
+    return LearnerPredictions(learner.name, tuple(open_predictions(Path(folder)) for folder in learner.folders))
+
+
+def metalearners(*names: str) -> dict[str, BaseMetaLearner]:
+    return {name: load_metalearner(name, len(WORDS), BLOCKS[name]) for name in names or BLOCKS}
+
+
+def features(learners, rows) -> np.ndarray:
+    return np.hstack([opened(learner).oof(np.arange(len(rows))) for learner in learners])
+
+
+def test_the_super_learner_is_what_scikit_learn_computes(learners, rows):
+    stacked = stage.stack(learners, metalearners(), rows, len(WORDS))
+    X, names = features(learners, rows), sorted(BLOCKS)
+
+    def nested(at: np.ndarray, asked: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
+        """The meta-learners' OOF predictions of rows `at`, and what a SuperLearner of these rows says of `asked`."""
+        y, split = rows.labels[at], PredefinedSplit(rows.folds[at])
+        oof = {n: cross_val_predict(m, X[at], y, cv=split, method="predict_proba") for n, m in metalearners().items()}
+        last = ConvexCombination(len(WORDS)).fit(np.hstack([oof[name] for name in names]), y)
+        second = [metalearners(name)[name].fit(X[at], y).predict_proba(asked) for name in names]
+        return oof, last.predict_proba(np.hstack(second))
+
+    for_test = np.hstack([opened(learner).test() for learner in learners])
+    oof, test = nested(np.arange(len(rows)), for_test)
+    for name in names:
+        np.testing.assert_allclose(stacked.oof[name], oof[name], atol=1e-3, err_msg=name)  # float16 near 1
+    np.testing.assert_allclose(stacked.test[stage.SUPER], test, atol=1e-3)
+    for held_out in range(len(SIZES)):
+        asked = rows.of_fold(held_out)
+        _, expected = nested(np.flatnonzero(rows.folds != held_out), X[asked])
+        np.testing.assert_allclose(stacked.oof[stage.SUPER][asked], expected, atol=1e-3)
+
+
+def test_mlens_scored_the_same_predictions_as_the_table(learners, rows, tmp_path):
+    stacked = stage.stack(learners, metalearners(), rows, len(WORDS))
+    table = stage.score_table([opened(learner) for learner in learners], stacked, rows)
+    ensemble, _ = stage.fitted(
+        learners, metalearners(), rows, np.arange(len(rows)), num_words=len(WORDS), fits=str(tmp_path)
+    )
+    ours = table.groupby("name")["log_loss"].mean()
+    scores = {name.split("/")[1]: score for name, score in ensemble.data["score-m"].items() if "layer-3" not in name}
+    assert sorted([*scores, stage.SUPER]) == sorted(ours.index)
+    for name, score in scores.items():
+        assert score == pytest.approx(ours[name], abs=2e-3), name
+
+
+def test_each_set_of_rows_is_fitted_once(learners, rows):
+    counted = {"counting": CountingMean(len(WORDS))}
+    CountingMean.fits = 0
+    stage.stack(learners, counted, rows, len(WORDS))
+    assert CountingMean.fits == 7, "all rows, three pairs of folds, three single folds"
+
+
+class CountingMean(BaseMetaLearner):
+    fits = 0
+
+    def solve(self, P, labels):
+        CountingMean.fits += 1
+        return {}
+
+    def combine(self, P):
+        return P.mean(axis=1)
+
+
+class Memoriser(BaseMetaLearner):
+    """Knows each row that it was fitted on, by its features, and guesses at the others."""
+
+    def solve(self, P, labels):
+        keys = [xxhash.xxh3_64_intdigest(np.ascontiguousarray(row).data) for row in P]
+        return {"keys": np.array(keys, np.uint64), "labels": labels}
+
+    def combine(self, P):
+        known = dict(zip(self.weights_["keys"].tolist(), self.weights_["labels"].tolist(), strict=True))
+        found = np.random.default_rng(0).dirichlet(np.ones(self.num_words), len(P)).astype(np.float32)
+        for i, row in enumerate(P):
+            label = known.get(xxhash.xxh3_64_intdigest(np.ascontiguousarray(row).data))
+            if label is not None:
+                found[i] = np.eye(self.num_words)[label]
+        return found
+
+
+def test_a_metalearner_that_memorises_scores_at_chance_and_gets_no_weight(learners, rows):
+    memoriser = Memoriser(len(WORDS))
+    X = features(learners, rows)
+    assert (memoriser.fit(X, rows.labels).predict(X) == rows.labels).all(), "it does memorise"
+    stacked = stage.stack(learners, {"memoriser": memoriser, **metalearners("geometric_mean")}, rows, len(WORDS))
+    top1 = metrics.scores(stacked.oof["memoriser"], rows.labels)["top1"]
+    assert top1 < 2 / len(WORDS)
+    assert np.array_equal(stacked.models[stage.SUPER].weights_["weights"], [1, 0])
+    both = metrics.scores(stacked.oof["geometric_mean"], rows.labels)["map3"]
+    assert metrics.scores(stacked.oof[stage.SUPER], rows.labels)["map3"] == pytest.approx(both, abs=0.02)
+
+
+def test_a_useless_learner_gets_no_weight_and_the_super_learner_is_best(learners, rows):
+    stacked = stage.stack(learners, metalearners(), rows, len(WORDS))
+    weights = stage.weights_by_name(stacked, [learner.name for learner in learners])
+    assert next(iter(weights)) == stage.SUPER
+    assert set(weights[stage.SUPER]) == set(BLOCKS)
+    assert sum(weights[stage.SUPER].values()) == pytest.approx(1, abs=1e-5)
+    assert weights["convex_weights"]["useless"] == pytest.approx(0, abs=0.02)
+    assert weights["convex_weights"]["good"] > weights["convex_weights"]["fair"]
+    means = stage.summary(stage.score_table([opened(learner) for learner in learners], stacked, rows))
+    assert means.loc[stage.SUPER, "map3"] >= means.loc[means["kind"] == "base", "map3"].max()
+
+
+@given(sizes=st.lists(st.integers(1, 50), min_size=2, max_size=6))
+def test_the_index_respects_base_folds(sizes):
+    folds, n = np.repeat(np.arange(len(sizes)), sizes), sum(sizes)
+    cuts = list(stage.BaseFolds(tuple(sizes)).generate(np.empty((n, 1)), as_array=True))
+    assert len(cuts) == len(sizes)
+    for fold, (train, test) in enumerate(cuts):
+        assert set(folds[test]) == {fold}, "a fold is held out whole"
+        assert fold not in folds[train]
+        assert sorted([*train, *test]) == list(range(n))
+
+
+def test_the_index_refuses_to_fit_other_rows():
+    with pytest.raises(ValueError, match="7 rows do not make folds of"):
+        stage.BaseFolds((3, 3)).fit(np.empty((7, 1)), job="fit")
+
+
+def test_a_cached_learner_finds_rows_by_position_and_holds_no_arrays(learners, rows):
+    learner = learners[0]
+    positions = np.array([0, 299, 100, 300, 339, 95])
+    found = learner.fit(None, None).predict_proba(positions[:, None].astype(float))
+    expected = np.vstack([opened(learner).oof(positions[[0, 1, 2]]), opened(learner).test(np.array([0, 39]))])
+    np.testing.assert_array_equal(found[:5], expected)
+    assert all(isinstance(value, str | tuple) for value in learner.get_params().values())
+
+
+def test_the_test_set_is_predicted_in_chunks_alike(learners, rows, tmp_path, monkeypatch):
+    ensemble, _ = stage.fitted(
+        learners, metalearners(), rows, np.arange(len(rows)), num_words=len(WORDS), fits=str(tmp_path)
+    )
+    whole = stage.predicted(ensemble, rows.test_positions, ["layer-2", "layer-3"])
+    monkeypatch.setattr(stage, "CHUNK", TESTS - 1)  # leaves a chunk of one row, which mlens squeezes
+    np.testing.assert_allclose(stage.predicted(ensemble, rows.test_positions, ["layer-2", "layer-3"]), whole, atol=1e-3)
+
+
+def spoil(learner: stage.CachedLearner, fold: int, file: str, row: int, value: float) -> None:
+    path = Path(learner.folders[fold], file)
+    array = np.load(path)
+    array[row] = value
+    np.save(path, array)
+
+
+@pytest.mark.parametrize(("file", "fold", "row"), [("oof.npy", 1, 17), ("test.npy", 2, 5)])
+def test_a_failed_prediction_is_refused_by_learner_fold_and_row(learners, rows, file, fold, row):
+    stage.check_learner(opened(learners[1]), rows)
+    spoil(learners[1], fold, file, row, np.nan)
+    key_id = rows.key_ids[rows.of_fold(fold)][row] if file == "oof.npy" else rows.test_key_ids[row]
+    with pytest.raises(SketchstackError, match=rf"good, fold {fold}, {file}: .*row {row} \(key_id {key_id}\)"):
+        stage.check_learner(opened(learners[1]), rows)
+
+
+def test_rows_in_another_order_are_refused_by_learner_fold_and_row(learners, rows):
+    path = Path(learners[2].folders[1], "rows.npy")
+    found = np.load(path)
+    found[[3, 4]] = found[[4, 3]]
+    np.save(path, found)
+    with pytest.raises(SketchstackError, match=f"useless, fold 1: row 3 .* key_id {found[3]} .* key_id {found[4]}"):
+        stage.check_learner(opened(learners[2]), rows)
+
+
+def test_rows_that_are_too_few_are_refused(learners, rows):
+    path = Path(learners[0].folders[2], "rows.npy")
+    np.save(path, np.load(path)[:-1])
+    with pytest.raises(SketchstackError, match=r"fair, fold 2: row 99 .* nothing .* \(99 and 100 rows\)"):
+        stage.check_learner(opened(learners[0]), rows)
+
+
+def test_a_test_set_of_other_length_is_refused(learners, rows):
+    path = Path(learners[0].folders[0], "test.npy")
+    np.save(path, np.load(path)[:-1])
+    with pytest.raises(SketchstackError, match=r"fair, fold 0: test.npy has 39 rows, the test shards 40"):
+        stage.check_learner(opened(learners[0]), rows)
+
+
+def test_two_folds_are_too_few(rows):
+    two = stage.Rows(rows.key_ids, rows.labels, np.minimum(rows.folds, 1), rows.test_key_ids)
+    with pytest.raises(SketchstackError, match="2 are too few to stack"):
+        stage.check_rows(two, WORDS)
+
+
+def test_a_word_that_one_fold_alone_holds_is_refused(rows):
+    stage.check_rows(rows, WORDS)
+    labels = rows.labels.copy()
+    labels[(labels == 4) & (rows.folds != 2)] = 0
+    with pytest.raises(SketchstackError, match=r"'word4'.*fold 2"):
+        stage.check_rows(stage.Rows(rows.key_ids, labels, rows.folds, rows.test_key_ids), WORDS)
+
+
+def test_two_runs_write_the_same_bytes(learners, rows, tmp_path):
+    written = []
+    for run in ("first", "second"):
+        stacked = stage.stack(learners, metalearners(), rows, len(WORDS))
+        table = stage.score_table([opened(learner) for learner in learners], stacked, rows)
+        (tmp_path / run).mkdir()
+        weights = stage.weights_by_name(stacked, [learner.name for learner in learners])
+        stage.write_stacked(tmp_path / run, stacked, rows, table, weights)
+        files = sorted(path for path in (tmp_path / run).rglob("*") if path.is_file())
+        written.append({str(path.relative_to(tmp_path / run)): path.read_bytes() for path in files})
+    assert written[0] == written[1]
+    each = [f"{name}/{file}" for name in [*BLOCKS, stage.SUPER] for file in ("oof.npy", "test.npy", "weights.npz")]
+    arrays = ["rows.npy", "folds.npy", "labels.npy", "test_rows.npy"]
+    assert sorted(written[0]) == sorted([*each, *arrays, "scores.json", "fold_scores.csv", "weights.json"])
+    folder = tmp_path / "first"
+    oof = np.load(folder / stage.SUPER / "oof.npy")
+    assert (oof.dtype, oof.shape) == (np.float16, (len(rows), len(WORDS)))
+    assert np.load(folder / "logistic" / "test.npy").shape == (TESTS, len(WORDS))
+    dtypes = [str(np.load(folder / name).dtype) for name in arrays]
+    assert dtypes == ["int64", "int8", "int16", "int64"]
+    scores = json.loads((folder / "scores.json").read_text())
+    assert next(iter(scores)) == stage.SUPER
+    assert scores[stage.SUPER] == pytest.approx(
+        {name: metrics.scores(oof, rows.labels)[name] for name in stage.SCORES}, abs=1e-5
+    ), "folds weighted by their rows are the score over all rows"
+    table = pd.read_csv(folder / "fold_scores.csv")
+    assert list(table) == ["name", "kind", "fold", "map3", "top1", "log_loss"]
+    assert len(table) == (3 + 4 + 1) * len(SIZES)
+
+
+def made_up_table(super_map3: float) -> pd.DataFrame:
+    scores = {("gru", "base"): 0.5, ("logistic", "meta"): 0.6, ("super_learner", "super"): super_map3}
+    return pd.DataFrame(
+        [
+            {"name": name, "kind": kind, "fold": fold, "map3": map3 + 0.01 * fold, "top1": 0.4, "log_loss": 1.0}
+            for (name, kind), map3 in scores.items()
+            for fold in range(3)
+        ]
+    )
+
+
+@pytest.mark.parametrize(("super_map3", "warned"), [(0.7, False), (0.4, True)])
+def test_the_table_is_sorted_and_owns_up_to_a_poor_super_learner(super_map3, warned):
+    console = Console(record=True, width=110)
+    stage.print_table(made_up_table(super_map3), console)
+    lines = console.export_text().splitlines()
+    names = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
+    best_first = ["super_learner", "logistic", "gru"] if not warned else ["logistic", "gru", "super_learner"]
+    assert names == best_first
+    assert any("0.6100 ± 0.0100" in line for line in lines)
+    assert any("below its best learner's" in line for line in lines) == warned
+
+
+@pytest.fixture
+def project(rows, tmp_path, monkeypatch) -> Path:
+    """A folder in which shuffle and train have run, with five rows a fold more than learners cache."""
+    random, root = np.random.default_rng(2), Path(__file__).parents[1]
+    raw = yaml.safe_load((root / "params.yaml").read_text())
+    raw["ensemble"], raw["oof"]["max_rows"] = ["good", "fair"], 3 * 85
+    raw["learners"] = dict.fromkeys(
+        raw["ensemble"], next(iter(raw["learners"].values()))
+    )  # any will do: none is fitted
+    raw["stack"] = {"metalearners": ["geometric_mean", "convex_weights"], "params": BLOCKS}
+    (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
+    monkeypatch.chdir(tmp_path)
+    params = load_params()
+    (tmp_path / "folds").mkdir()
+    WORDS.save(tmp_path / "folds" / "words.json")
+    shards = [(f"fold{fold}", rows.key_ids[at], rows.labels[at]) for fold, at in enumerate(map(rows.of_fold, range(3)))]
+    for name, key_ids, labels in [*shards, ("test", rows.test_key_ids, np.full(TESTS, -1, np.int16))]:
+        (tmp_path / "folds" / name).mkdir()
+        nothing = {"countrycode": None, "recognized": None, "timestamp": None}
+        drawn = {**nothing, "x": [0, 9], "y": [0, 9], "stroke": [2]}
+        records = [{"key_id": int(i), "word": int(w), **drawn} for i, w in zip(key_ids, labels, strict=True)]
+        write_shard(tmp_path / "folds" / name / "shard0.arrow", pa.Table.from_pylist(records, schema=SCHEMA))
+    for name, skill in {"good": 2.0, "fair": 1.0}.items():
+        for fold, (_, key_ids, labels) in enumerate(shards):
+            folder = model_folder(name, fold)
+            folder.mkdir(parents=True)
+            write_predictions(
+                folder, oof=probabilities(labels[:85], skill, random), test=np.full((TESTS, len(WORDS)), 1 / 6),
+                rows=key_ids[:85], labels=labels[:85], words=WORDS, learner_hash=params.learner_hash(name),
+            )  # fmt: skip
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+        monkeypatch.setenv(name, "1")  # main sets them; this puts them back afterwards
+    monkeypatch.setattr(sys, "argv", ["stack"])
+    return tmp_path
+
+
+def test_the_stage_from_shards_and_caches_to_models_meta(project, capsys):
+    stage.main()
+    meta = project / "models/meta"
+    assert set(json.loads((meta / "scores.json").read_text())) == {
+        "super_learner", "geometric_mean", "convex_weights", "good", "fair",
+    }  # fmt: skip
+    assert len(np.load(meta / "rows.npy")) == 3 * 85
+    assert list(json.loads((meta / "weights.json").read_text())["convex_weights"]) == ["fair", "good"]
+    assert np.load(meta / "super_learner/test.npy").shape == (TESTS, len(WORDS))
+    assert "super_learner" in capsys.readouterr().out
+    assert sorted(path.name for path in (project / "models").iterdir()) == ["base", "meta"]
+
+
+def test_a_failed_prediction_ends_the_stage_in_one_paragraph_and_leaves_what_was_there(project):
+    stage.main()
+    before = (project / "models/meta/scores.json").stat().st_mtime_ns
+    path = model_folder("fair", 1) / "oof.npy"
+    oof = np.load(path)
+    oof[7] = np.nan
+    np.save(path, oof)
+    with pytest.raises(SystemExit, match=r"(?s)Error: fair, fold 1, oof.npy: the prediction of row 7"):
+        stage.main()
+    assert (project / "models/meta/scores.json").stat().st_mtime_ns == before
+
+
+@pytest.mark.parametrize(
+    ("stack", "said"),
+    [
+        ({"metalearners": ["nosuch"], "params": {"nosuch": {}}}, "no meta-learner 'nosuch'"),
+        ({"metalearners": ["arithmetic_mean"], "params": {}}, "no block 'arithmetic_mean'"),
+        ({"metalearners": ["arithmetic_mean"] * 2, "params": {"arithmetic_mean": {}}}, "'arithmetic_mean' is taken"),
+        ({"metalearners": ["arithmetic_mean"], "params": {"arithmetic_mean": {"p": 1}}}, "no params, so write {}"),
+    ],
+)
+def test_params_that_name_no_metalearner_are_refused(stack, said):
+    params = load_params(Path(__file__).parents[1] / "params.yaml")
+    changed = params.model_copy(update={"stack": params.stack.model_copy(update=stack)})
+    with pytest.raises(SketchstackError, match=said):
+        stage.load_metalearners(changed, len(WORDS))
+
+
+def test_stack_starts_without_the_frameworks():
+    code = "import pipeline.stack, sys; print([m for m in ('torch', 'keras', 'tensorflow') if m in sys.modules])"
+    root = Path(__file__).parents[1]
+    shown = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
+    assert shown.stdout.strip() == "[]"
+    assert shown.stderr == "", "mlens must not announce itself"
