@@ -16,10 +16,9 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-repro: $(INSTALLED) ## run what has changed of the pipeline, raw drawings to ranked submissions, and show the scores
+repro: $(INSTALLED) ## run what has changed of the pipeline, raw drawings to ranked submissions
 	@if test -d models/base; then $(PYTHON) -m pipeline.clean; fi
 	dvc repro
-	@cat reports/scores.txt
 
 test: $(INSTALLED) ## the fast tests, then the slow ones
 	$(PYTHON) -m pytest -m 'not slow'

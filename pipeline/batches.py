@@ -57,6 +57,7 @@ class Batches:
 
     @property
     def steps_an_epoch(self) -> int:
+        """Whole batches in one pass."""
         return max(1, len(self.drawings) // self.batch_size)
 
     def batch(self, step: int) -> Batch:
@@ -98,7 +99,7 @@ def made_ahead(items: Iterator[Batch], ahead: int) -> Iterator[Batch]:
                 if stop.is_set():
                     return
             put(None)
-        except BaseException as error:  # noqa: BLE001 - handed to the consumer, which raises it
+        except BaseException as error:  # handed to the consumer, which raises it
             put(error)
 
     threading.Thread(target=work, daemon=True).start()

@@ -99,7 +99,7 @@ def unpack(archive: Path, folder: Path) -> None:
         with zipfile.ZipFile(archive) as packed:
             for member in packed.namelist():
                 parts = PurePosixPath(member).parts
-                if parts and parts[0].removesuffix(".zip") in NEEDED and ".." not in parts:
+                if parts and parts[0].removesuffix(".zip") in NEEDED:
                     packed.extract(member, folder)
     except (OSError, zipfile.BadZipFile) as error:
         raise SketchstackError(f"{archive} cannot be unpacked ({error}); remove it and download again.") from None

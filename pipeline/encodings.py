@@ -27,7 +27,7 @@ def identity(count: int) -> np.ndarray:
 
 def mirror(count: int) -> np.ndarray:
     """Affine maps that swap left and right, (count, 2, 3) float32."""
-    return identity(count) * np.float32([[-1, 1, 1], [1, 1, 1]])
+    return identity(count) * np.array([[-1, 1, 1], [1, 1, 1]], np.float32)
 
 
 def random_affine(rng: np.random.Generator, count: int, augmentation: Augmentation) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -196,7 +195,8 @@ class Params(Block):
     def _folds_count_up(cls, folds: list[int]) -> list[int]:
         if len(folds) < 3:
             raise ValueError(
-                "too few folds: to score the SuperLearner on a fold it is fitted on the others, which it cuts again; name at least three, as in [0, 1, 2]"
+                "too few folds: the SuperLearner is scored on a fold by fitting it on the others, which it cuts again; "
+                "name at least three, as in [0, 1, 2]"
             )
         if folds != list(range(len(folds))):
             raise ValueError(f"folds must count up from 0, as in {list(range(len(folds)))}")
@@ -313,8 +313,8 @@ def load_params(path: Path = PARAMS) -> Params:
     try:
         raw = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise SketchstackError(f"{Path(os.getcwd()) / path} is missing; run from the repository's root.") from None
-    except yaml.YAMLError as error:
+        raise SketchstackError(f"{Path.cwd() / path} is missing; run from the repository's root.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SketchstackError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
     try:
         return Params.model_validate(raw)

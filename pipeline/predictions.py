@@ -133,6 +133,7 @@ class LearnerPredictions:
 
     @property
     def fold_sizes(self) -> list[int]:
+        """OOF rows of each fold."""
         return [len(fold.rows) for fold in self.folds]
 
     def oof(self, positions: np.ndarray) -> np.ndarray:

@@ -9,8 +9,8 @@ from __future__ import annotations
 import csv
 import datetime
 import difflib
-import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from pipeline.words import Words, spell
 COLUMNS = ("key_id", "drawing")  # what no file can do without
 TRAINING_COLUMNS = (*COLUMNS, "word")
 INT64 = range(-(2**63), 2**63)
+INTEGER = re.compile(r"-?[0-9]{1,19}")  # int() would also read 1_0 and other scripts' digits
 csv.field_size_limit(2**26)  # raw drawings reach megabytes
 
 
@@ -66,7 +67,7 @@ def training_files(params: Params) -> tuple[Words, list[RawFile]]:
             f"the folder {folder} is missing; fetch it with `make data NAME={params.profile}`, or name another in "
             "params.yaml under data."
         )
-    paths = {spell(path.stem): path for path in sorted(folder.iterdir()) if path.suffix in (".csv", ".ndjson")}
+    paths = _paths_by_word(folder)
     if not paths:
         raise SketchstackError(f"{folder} holds no <word>.csv or <word>.ndjson; fetch the files with `make data`.")
     wanted = set(paths) if params.shuffle.words == "all" else {spell(word) for word in params.shuffle.words}
@@ -75,8 +76,22 @@ def training_files(params: Params) -> tuple[Words, list[RawFile]]:
         raise SketchstackError(f"params.yaml, shuffle.words: unknown word {word!r}; {folder} has {near}.")
     words = Words.from_names(wanted)
     if len(words) < 2:
-        raise SketchstackError(f"{folder}: only the word {words.names[0]!r}; a competition needs at least two words.")
+        raise SketchstackError(
+            f"{folder} with shuffle.words gives {len(words)} of the two words that a competition needs at least; "
+            "name more in params.yaml, or fetch the files again with `make data`."
+        )
     return words, [RawFile(paths[word], number, word) for number, word in enumerate(words.names)]
+
+
+def _paths_by_word(folder: Path) -> dict[str, Path]:
+    paths: dict[str, Path] = {}
+    for path in sorted(path for path in folder.iterdir() if path.suffix in (".csv", ".ndjson")):
+        twin = paths.setdefault(spell(path.stem), path)
+        if twin != path:
+            raise SketchstackError(
+                f"{folder} has {twin.name} and {path.name}, two files of one word; remove one of them."
+            )
+    return paths
 
 
 def test_file(params: Params, number: int) -> RawFile:
@@ -135,24 +150,27 @@ def _csv_records(raw: RawFile) -> Iterator[tuple[int, dict[str, str] | str]]:
     _, header = next(lines, (1, b""))
     try:
         columns = next(csv.reader([header.decode("utf-8-sig")]), [])
-    except UnicodeDecodeError:
-        raise SketchstackError(f"{raw.path}, line 1: the header is not UTF-8; is the file compressed?") from None
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SketchstackError(
+            f"{raw.path}, line 1: the header is not CSV in UTF-8 with lines that end in a line feed ({error}). "
+            "Unpack the file if it is compressed, or fetch it again with `make data`."
+        ) from None
     missing = [column for column in (TRAINING_COLUMNS if raw.word else COLUMNS) if column not in columns]
     if missing:
         raise SketchstackError(
-            f"{raw.path}, line 1: the column {missing[0]!r} is missing; the header has {', '.join(columns) or 'nothing'}. "
-            "Fetch the file again with `make data`."
+            f"{raw.path}, line 1: the column {missing[0]!r} is missing; the header has "
+            f"{', '.join(columns) or 'nothing'}. Fetch the file again with `make data`."
         )
     for number, line in lines:
         try:
-            values = next(csv.reader(io.StringIO(line.decode("utf-8"), newline=""), strict=True))
+            values = next(csv.reader([line.decode("utf-8")], strict=True))
         except UnicodeDecodeError:
             yield number, "line is not UTF-8"
         except csv.Error as error:
-            yield number, f"line is not CSV ({error})"
+            yield number, f"line is not CSV, {error}"
         else:
-            matches = len(values) == len(columns)
-            yield number, dict(zip(columns, values)) if matches else f"{len(values)} fields in place of {len(columns)}"
+            record = dict(zip(columns, values, strict=False))
+            yield number, record if len(values) == len(columns) else f"{len(values)} fields in place of {len(columns)}"
 
 
 def _ndjson_records(raw: RawFile) -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -181,7 +199,7 @@ def _checked(line: int, record: dict[str, Any] | str, word: str | None) -> Row:
     return Row(
         line,
         _key_id(record.get("key_id")),
-        record.get("countrycode") or None,
+        _countrycode(record.get("countrycode")),
         _recognized(record.get("recognized")),
         _timestamp(record.get("timestamp")),
         strokes,
@@ -189,13 +207,18 @@ def _checked(line: int, record: dict[str, Any] | str, word: str | None) -> Row:
 
 
 def _key_id(value: Any) -> int:
-    try:
-        key_id = int(value) if isinstance(value, str | int) else None
-    except ValueError:
-        key_id = None
-    if key_id is None or key_id not in INT64:
+    written = isinstance(value, str) and INTEGER.fullmatch(value)
+    if not (written or type(value) is int) or int(value) not in INT64:
         raise BadDrawingError("key_id is not a 64-bit integer")
-    return key_id
+    return int(value)
+
+
+def _countrycode(value: Any) -> str | None:
+    if not value:
+        return None
+    if not isinstance(value, str) or not value.isascii():
+        raise BadDrawingError("countrycode is not a code of ASCII letters")
+    return value
 
 
 def _recognized(value: Any) -> bool | None:

@@ -69,7 +69,8 @@ def spill_file(raw: RawFile, words: Words, folder: Path, folds: int, shards: int
         folds: number of folds; 0 keeps all rows in one part, `test-0`.
         shards: shards a fold.
     """
-    spilled, block, writers = Spilled(raw), [], {}
+    spilled, writers = Spilled(raw), {}
+    block: list[Row] = []
     keys: list[np.ndarray] = []
     label = words.index[raw.word] if raw.word else NO_LABEL
 
@@ -153,11 +154,12 @@ def _duplicates_in(spilled: Sequence[Spilled], bucket: int, buckets: int) -> Ite
     sources = np.repeat(np.arange(len(spilled)), [len(keys) for keys in picked])
     keys = np.concatenate(picked)
     order = np.lexsort((keys[:, 2], sources, keys[:, 1].view(np.uint64), keys[:, 0]))
-    again = np.flatnonzero(keys[order[1:], 0] == keys[order[:-1], 0]) + 1
-    for place in again:
-        first = order[np.searchsorted(keys[order, 0], keys[order[place], 0])]
-        kept, (key_id, _, line) = spilled[sources[first]].file, keys[order[place]].tolist()
-        source = spilled[sources[order[place]]].file
+    key_ids = keys[order, 0]
+    again = np.flatnonzero(key_ids[1:] == key_ids[:-1]) + 1
+    firsts = np.searchsorted(key_ids, key_ids[again])
+    for place, first in zip(order[again], order[firsts], strict=True):
+        kept, (key_id, _, line) = spilled[sources[first]].file, keys[place].tolist()
+        source = spilled[sources[place]].file
         reason = f"duplicate key_id, kept: {kept.path.name} line {keys[first, 2]}"
         yield Reject(str(source.path), line, str(key_id), reason), source.number
 
@@ -227,9 +229,10 @@ def shuffle_test(raw: RawFile, words: Words, folder: Path) -> Spilled:
     dropped = duplicates([spilled])
     table = _read_parts(spill / f"{TEST}-0", dropped).select(SCHEMA.names)
     if not len(table):
+        first = spilled.rejects[0]
         raise SketchstackError(
-            f"{raw.path} has no usable rows ({spilled.rows} read, all rejected); a test file must hold drawings. "
-            "Fetch the competition's files again with `make data`."
+            f"{raw.path} has no usable rows: {spilled.rows} read, all rejected, the first, line {first.line}, because "
+            f"{first.reason}; a test file must hold drawings. Fetch the competition's files again with `make data`."
         )
     (folder / TEST).mkdir()
     for number, start in enumerate(range(0, len(table), TEST_SHARD)):
@@ -248,7 +251,8 @@ def write_rejects(path: Path, spilled: Iterable[Spilled]) -> Counter[str]:
     """Write rejects.csv (file, line, key_id, reason); return how often each kind of reason occurs."""
     reasons: Counter[str] = Counter()
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w", newline="", encoding="utf-8") as file:
+    # JSON can spell half a surrogate pair, which UTF-8 cannot hold.
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Reject._fields)
         for each in spilled:

@@ -35,9 +35,10 @@ def parse_drawing(text: str) -> Strokes:
         BadDrawingError: it is not JSON, or not what `check_drawing` takes.
     """
     try:
-        return check_drawing(json.loads(text))
-    except (json.JSONDecodeError, RecursionError):
+        drawing = json.loads(text)
+    except (ValueError, RecursionError):  # a number of thousands of digits is a plain ValueError
         raise BadDrawingError("drawing is not JSON") from None
+    return check_drawing(drawing)
 
 
 def check_drawing(drawing: Any) -> Strokes:

@@ -19,7 +19,7 @@ def spell(word: str) -> str:
 
 @dataclass(frozen=True)
 class Words:
-    """The labels in label order. `index[word]` is the label of a word, written with spaces or underscores."""
+    """The labels in label order. `index[word]` is the label of a word in its Kaggle spelling."""
 
     names: tuple[str, ...]
 
@@ -42,6 +42,7 @@ class Words:
         return hashlib.sha256("\n".join(self.names).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
+        """Write words.json."""
         path.write_text(json.dumps(self.names, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
@@ -56,7 +57,10 @@ def load_words(folder: Path) -> Words:
         names = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SketchstackError(f"{path} is missing; run `dvc repro shuffle` to write the folds.") from None
-    if not isinstance(names, list) or len(set(names)) != len(names) or not names:
+    except ValueError:
+        names = None
+    texts = isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
+    if not texts or len(set(names)) != len(names):
         raise SketchstackError(
             f"{path} must be a list of different words; run `dvc repro -f shuffle` to write it anew."
         )

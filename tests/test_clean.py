@@ -11,9 +11,9 @@ SYNTHETIC = Path(__file__).parents[1] / "profiles/synthetic.yaml"
 @pytest.fixture
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    params = yaml.safe_load(SYNTHETIC.read_text()) | {"ensemble": ["alpha", "beta"], "folds": [0, 1]}
+    params = yaml.safe_load(SYNTHETIC.read_text()) | {"ensemble": ["alpha", "beta"], "folds": [0, 1, 2]}
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    for place in ("alpha/fold0", "alpha/fold1", "alpha/fold2", "beta/fold0", "gamma/fold0"):
+    for place in ("alpha/fold0", "alpha/fold1", "alpha/fold3", "beta/fold0", "gamma/fold0"):
         Path("models/base", place).mkdir(parents=True)
     Path("models/meta/gamma").mkdir(parents=True)
 
@@ -25,7 +25,7 @@ def test_only_what_params_no_longer_name_is_removed(project, capsys):
     assert Path("models/meta/gamma").is_dir()
     assert capsys.readouterr().out.splitlines() == [
         "removed models/base/gamma, which params.yaml no longer names",
-        "removed models/base/alpha/fold2, which params.yaml no longer names",
+        "removed models/base/alpha/fold3, which params.yaml no longer names",
     ]
 
 

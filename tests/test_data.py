@@ -70,7 +70,11 @@ def test_copying_again_touches_nothing_and_a_changed_source_replaces_all(source)
     before = Path("data/mini").stat().st_ino
     copy(source, Path("data/mini"))
     assert Path("data/mini").stat().st_ino == before
-    (source / "test_simplified.csv").write_text("tset")  # of the same length
+    (source / "test_simplified.csv").write_text("tset")  # of the same length, and of the same age
+    for folder in (source, Path("data/mini")):
+        os.utime(folder / "test_simplified.csv", (1_500_000_000, 1_500_000_000))
+    copy(source, Path("data/mini"))
+    assert contents(Path("data/mini")) == FILES | EXTRA | {"test_simplified.csv": "tset"}
     (source / "train_simplified/ant.csv").unlink()
     copy(source, Path("data/mini"))
     assert contents(Path("data/mini")) == {

@@ -70,7 +70,7 @@ def test_a_wrong_network_param_is_refused_by_name(change, message):
 
 
 def test_a_missing_network_param_is_refused_by_name():
-    with pytest.raises(SketchstackError, match="network.units is missing"):
+    with pytest.raises(SketchstackError, match=r"network\.units is missing"):
         check_keywords("network", {"points_a_step": 4, "dropout": 0.1}, learner_class("gru").network)
 
 

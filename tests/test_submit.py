@@ -476,6 +476,7 @@ def sendable(project, tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLE_USERNAME", "somebody")
     monkeypatch.setenv("KAGGLE_KEY", "s3cr3t")
     monkeypatch.setattr(kaggle, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(kaggle, "PATIENCE_SECONDS", 20)  # rather a failure than a wait for ever
     return bin_folder
 
 

@@ -14,7 +14,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
@@ -42,10 +42,7 @@ class EpochRow(NamedTuple):
     top1: float
 
 
-class EpochLog(Protocol):
-    """Takes each epoch's row as it comes, to show it."""
-
-    def __call__(self, row: EpochRow) -> None: ...
+EpochLog = Callable[[EpochRow], None]  # takes each epoch's row as it comes, to show it
 
 
 def available() -> list[str]:
@@ -145,17 +142,15 @@ class Learner(ABC):
 
     Attributes:
         encode: drawings, affine maps and keyword params → the network's inputs.
+        network: the number of words and keyword params → a network of those inputs that gives (B, num_words) logits.
     """
 
     encode: ClassVar[Callable[..., Any]]
+    network: Callable[..., Any]
 
     def __init__(self, params: LearnerParams, *, num_words: int, seed: tuple[int, ...], threads: int) -> None:
         self.params, self.num_words, self.seed, self.threads = params, num_words, seed, threads
         self.curve: list[EpochRow] = []
-
-    @abstractmethod
-    def network(self, num_words: int, **params: Any) -> Any:
-        """The network: inputs as `encode` returns them → (B, num_words) logits."""
 
     @abstractmethod
     def build(self) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
-from abc import abstractmethod
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,6 +36,21 @@ def choose_backend() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 
+@contextmanager
+def without_stderr() -> Iterator[None]:
+    """Drop what native code prints: TensorFlow notes its build as it loads and compiles, whatever its log level."""
+    sys.stderr.flush()
+    stderr = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+        os.close(nowhere)
+
+
 choose_backend()
 
 
@@ -45,14 +62,11 @@ class KerasLearner(Learner):
 
     model: keras.Model
 
-    @abstractmethod
-    def network(self, num_words: int, **params: Any) -> keras.Model:
-        """The Keras model."""
-
     def build(self) -> None:
-        import keras
+        with without_stderr():
+            import keras
 
-        self._fix_threads()
+            self._fix_threads()
         keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(int(np.random.SeedSequence(self.seed).generate_state(1)[0]))
         precision = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[self.params.training.precision]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -26,19 +25,15 @@ class TorchLearner(Learner):
     model: torch.nn.Module
     optimiser: torch.optim.Optimizer
 
-    @abstractmethod
-    def network(self, num_words: int, **params: Any) -> torch.nn.Module:
-        """The torch module."""
-
     def build(self) -> None:
         torch.set_num_threads(self.threads)
         torch.use_deterministic_algorithms(True)
-        torch.utils.deterministic.fill_uninitialized_memory = False
+        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(_seed_of(self.seed))
         module = self.network(self.num_words, **self.params.network)
-        self.model = module.to(self.device, memory_format=torch.channels_last)
+        self.model = module.to(self.device).to(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(self._groups(), fused=True)
 
     def _groups(self) -> list[dict[str, Any]]:

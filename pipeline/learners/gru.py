@@ -16,7 +16,7 @@ class Learner(KerasLearner):
 
     encode = pen_movements
 
-    def network(self, num_words: int, *, points_a_step: int, units: list[int], dropout: float) -> keras.Model:  # type: ignore[override]
+    def network(self, num_words: int, *, points_a_step: int, units: list[int], dropout: float) -> keras.Model:
         """A GRU for each of `units`; the last one's outputs are averaged over the steps inside the drawing."""
         import keras
         from keras import layers, ops

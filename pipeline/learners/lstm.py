@@ -20,7 +20,8 @@ class Learner(TorchLearner):
 
     def network(
         self, num_words: int, *, filters: list[int], strides: list[int], units: int, layers: int, dropout: float
-    ) -> nn.Module:  # type: ignore[override]
+    ) -> nn.Module:
+        """Convolutions of these filters and strides, `layers` LSTMs of `units` each way."""
         return ConvLSTM(num_words, filters, strides, units, layers, dropout)
 
 
@@ -43,6 +44,7 @@ class ConvLSTM(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(4 * units, num_words))
 
     def forward(self, movements: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Pooled over the steps inside each drawing: the mean and the largest output."""
         x = movements.transpose(1, 2)  # (B, C, T)
         for stride, convolution in zip(self.strides, self.convolutions, strict=True):
             x, lengths = convolution(x), (lengths + stride - 1) // stride

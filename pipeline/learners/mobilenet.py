@@ -17,7 +17,7 @@ class Learner(KerasLearner):
 
     encode = raster
 
-    def network(self, num_words: int, *, backbone: str, options: dict[str, Any], dropout: float) -> keras.Model:  # type: ignore[override]
+    def network(self, num_words: int, *, backbone: str, options: dict[str, Any], dropout: float) -> keras.Model:
         """`options` go to the backbone's constructor, such as `alpha` of the MobileNets.
 
         Raises:

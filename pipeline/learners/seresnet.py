@@ -17,7 +17,7 @@ class Learner(TorchLearner):
 
     encode = raster
 
-    def network(self, num_words: int, *, channels: int, widths: list[int], blocks: int, dropout: float) -> nn.Module:  # type: ignore[override]
+    def network(self, num_words: int, *, channels: int, widths: list[int], blocks: int, dropout: float) -> nn.Module:
         """Widths of the stages, each but the first halving the side; `blocks` residual blocks a stage."""
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1, stride=2, bias=False)]
         layers += [nn.BatchNorm2d(widths[0]), nn.ReLU()]
@@ -35,14 +35,15 @@ class Block(nn.Module):
 
     def __init__(self, width: int, wider: int, stride: int) -> None:
         super().__init__()
+        last_norm = nn.BatchNorm2d(wider)
+        nn.init.zeros_(last_norm.weight)  # a block starts as its shortcut
         self.residual = nn.Sequential(
             nn.Conv2d(width, wider, 3, stride, 1, bias=False),
             nn.BatchNorm2d(wider),
             nn.ReLU(),
             nn.Conv2d(wider, wider, 3, 1, 1, bias=False),
-            nn.BatchNorm2d(wider),
+            last_norm,
         )
-        nn.init.zeros_(self.residual[-1].weight)  # a block starts as its shortcut
         self.attention = nn.Sequential(
             nn.Linear(wider, wider // 8), nn.ReLU(), nn.Linear(wider // 8, wider), nn.Sigmoid()
         )
@@ -53,6 +54,7 @@ class Block(nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Gate the residual by its own means, add the shortcut."""
         residual = self.residual(x)
         gate = self.attention(residual.mean((2, 3)))[:, :, None, None]  # (B, C, 1, 1)
         return torch.relu(self.shortcut(x) + residual * gate)

@@ -1,0 +1,108 @@
+"""Whole runs by DVC in a clone of its own: the stages fit together, a learner is added as the README says."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+
+def run(*command: str, cwd: Path) -> str:
+    """Run a command with this environment's tools first on the PATH; show its output if it fails."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(command, cwd=cwd, env={**os.environ, "PATH": path}, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout[-3000:]}\n{done.stderr[-3000:]}"
+    return done.stdout
+
+
+def readme_example() -> tuple[str, str, str]:
+    """The README's example of a new learner: its name, its file, its block of params."""
+    readme = (ROOT / "README.md").read_text()
+    name, code = re.search(r"`pipeline/learners/(\w+)\.py`:\n\n```python\n(.*?)```", readme, re.DOTALL).groups()  # type: ignore[union-attr]
+    block = re.search(rf"```yaml\n(  {name}:\n.*?)```", readme, re.DOTALL).group(1)  # type: ignore[union-attr]
+    return name, code, block
+
+
+@pytest.fixture(scope="module")
+def clone(tmp_path_factory) -> Path:
+    """A clone with the README's learner added, and a competition small enough for a test, after `dvc repro`."""
+    folder = tmp_path_factory.mktemp("clone")
+    tracked = run("git", "ls-files", "--cached", "--others", "--exclude-standard", cwd=ROOT).split("\n")
+    for name in filter(None, tracked):
+        if (ROOT / name).exists():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    (folder / "dvc.lock").unlink(missing_ok=True)
+    learner, code, block = readme_example()
+    (folder / "pipeline" / "learners" / f"{learner}.py").write_text(code)
+    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params["learners"] |= yaml.safe_load(block)
+    params["ensemble"] = ["lstm", learner]
+    params["synthesize"] |= {"train_rows": 30, "test_rows": 10}
+    (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    run("git", "init", "-q", cwd=folder)
+    run("git", "add", "-A", cwd=folder)
+    run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "start", cwd=folder)
+    run("dvc", "config", "cache.dir", str(folder / ".cache"), "--local", cwd=folder)
+    run("dvc", "repro", cwd=folder)
+    return folder
+
+
+def test_a_learner_added_as_the_readme_says_is_trained_scored_stacked_and_submitted(clone):
+    learner, _, _ = readme_example()
+    table = pd.read_csv(clone / "models" / "meta" / "fold_scores.csv")
+    assert set(table.loc[table["kind"] == "base", "name"]) == {"lstm", learner}
+    assert (table.groupby("name").size() == 3).all()
+    weights = json.loads((clone / "models" / "meta" / "weights.json").read_text())
+    assert learner in weights["convex_weights"]
+    assert (clone / "submissions" / f"{learner}.csv").exists()
+
+
+def test_every_submission_is_scored_on_the_test_labels(clone):
+    scores = json.loads((clone / "scores.json").read_text())
+    submissions = {path.stem for path in (clone / "submissions").glob("*.csv")} - {"ranking"}
+    assert submissions == set(scores)
+    assert len(submissions) >= 6
+    assert all(0 < score["test_map3"] <= 1 for score in scores.values())
+
+
+def test_dvc_has_nothing_left_to_do_and_its_own_commands_work(clone):
+    assert "Data and pipelines are up to date" in run("dvc", "repro", cwd=clone)
+    assert "super_learner" in run("dvc", "metrics", "show", cwd=clone)
+    assert "train@lstm-0" in run("dvc", "dag", "--mermaid", cwd=clone)
+    assert "dvc_plots" in run("dvc", "plots", "show", cwd=clone)
+
+
+def test_only_what_git_should_hold_has_changed(clone):
+    changed = run("git", "status", "--porcelain", cwd=clone).split("\n")
+    assert {line[3:] for line in changed if line} <= {"dvc.lock", "scores.json", "dvc_plots/", ".dvc/config.local"}
+
+
+def test_a_submission_is_the_same_bytes_after_training_anew(clone):
+    before = {path.name: path.read_bytes() for path in (clone / "submissions").glob("*.csv")}
+    run("dvc", "repro", "--force", "--no-run-cache", cwd=clone)
+    assert {path.name: path.read_bytes() for path in (clone / "submissions").glob("*.csv")} == before
+
+
+def test_a_stage_stopped_by_bad_input_says_why_in_one_paragraph(clone):
+    params = yaml.safe_load((clone / "params.yaml").read_text())
+    params["learners"]["lstm"]["network"]["unitz"] = 3
+    (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline.train", "lstm", "0"], cwd=clone, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "learners.lstm.network.unitz is unknown" in " ".join(done.stderr.split())
+    assert "Traceback" not in done.stderr
