@@ -27,14 +27,14 @@ def sketch(number: int) -> list[list[list[int]]]:
     return [[[number % 256, 255, 10], [number // 256, 0, 20]], [[5, 6], [7, 8]]]
 
 
-def record(key_id: Any, word: str, **changes: Any) -> dict[str, Any]:
+def record(key_id: int, word: str, /, **changes: Any) -> dict[str, Any]:
     """A row of a raw file by column, a good one unless a change spoils it."""
-    drawing = sketch(int(key_id) % 65536)
+    drawing = sketch(key_id % 65536)
     row = {"countrycode": "NA", "drawing": drawing, "key_id": str(key_id), "recognized": True, "timestamp": STAMP}
     return {**row, "word": word, **changes}
 
 
-def csv_line(key_id: Any, word: str, **changes: Any) -> str:
+def csv_line(key_id: int, word: str, /, **changes: Any) -> str:
     """A row as a line of Kaggle's training CSV, without the line end."""
     row = record(key_id, word, **changes)
     drawing = row["drawing"] if isinstance(row["drawing"], str) else json.dumps(row["drawing"])
@@ -43,12 +43,12 @@ def csv_line(key_id: Any, word: str, **changes: Any) -> str:
     return line.getvalue()
 
 
-def ndjson_line(key_id: Any, word: str, **changes: Any) -> str:
+def ndjson_line(key_id: int, word: str, /, **changes: Any) -> str:
     """A row as a line of Google's simplified ndjson."""
     return json.dumps(record(key_id, word, **changes))
 
 
-def line_of_test(key_id: Any, **changes: Any) -> str:
+def line_of_test(key_id: int, /, **changes: Any) -> str:
     """A row as a line of Kaggle's test CSV, whose columns are others."""
     row = record(key_id, "", **changes)
     return f'{row["key_id"]},{row["countrycode"]},"{json.dumps(row["drawing"])}"'

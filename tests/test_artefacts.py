@@ -7,6 +7,18 @@ import pytest
 from pipeline.artefacts import file_hash, whole_file, whole_folder
 
 
+def fail_half_way(writing, *inside):
+    """Write half of an artefact and fail."""
+
+    def half():
+        with writing as path:
+            path.joinpath(*inside).write_text("half")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        half()
+
+
 def test_a_folder_takes_its_place_when_it_is_filled(tmp_path):
     place = tmp_path / "models" / "fold0"
     with whole_folder(place) as folder:
@@ -27,16 +39,12 @@ def test_a_folder_replaces_the_old_one_and_keeps_none_of_its_files(tmp_path):
 def test_a_failure_leaves_the_old_folder_untouched(tmp_path):
     (tmp_path / "folds").mkdir()
     (tmp_path / "folds" / "words.json").write_text("old")
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "folds") as folder:
-        (folder / "words.json").write_text("half")
-        raise RuntimeError
+    fail_half_way(whole_folder(tmp_path / "folds"), "words.json")
     assert (tmp_path / "folds" / "words.json").read_text() == "old"
 
 
 def test_what_a_killed_run_left_beside_is_not_taken_over(tmp_path):
-    with pytest.raises(RuntimeError), whole_folder(tmp_path / "folds") as folder:
-        (folder / "half").write_text("half")
-        raise RuntimeError
+    fail_half_way(whole_folder(tmp_path / "folds"), "half")
     with whole_folder(tmp_path / "folds") as folder:
         assert list(folder.iterdir()) == []
     assert [path.name for path in tmp_path.iterdir()] == ["folds"]
@@ -54,9 +62,7 @@ def test_a_file_takes_its_place_when_it_is_written(tmp_path):
 def test_a_failure_leaves_the_old_file_untouched(tmp_path):
     place = tmp_path / "ledger.csv"
     place.write_text("old")
-    with pytest.raises(RuntimeError), whole_file(place) as file:
-        file.write_text("half")
-        raise RuntimeError
+    fail_half_way(whole_file(place))
     assert place.read_text() == "old"
 
 

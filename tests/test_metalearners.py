@@ -121,6 +121,16 @@ def test_logistic_with_an_endless_ridge_is_the_best_weighted_pool():
     )
 
 
+def test_logistic_expects_each_word_as_often_as_it_came():
+    """Where the gradient by the bias is 0 and the ridge near 0, mean probabilities are the words' shares."""
+    X, labels = made_up()
+    kept = (labels < 2) | (np.arange(N) % 3 == 0)  # two words come three times as often
+    X, labels = X[kept], labels[kept]
+    block = {**BLOCKS["logistic"], "ridge": 1e-2, "iterations": 300}
+    found = load_metalearner("logistic", WORDS, block).fit(X, labels).predict_proba(X).mean(axis=0)
+    np.testing.assert_allclose(found, np.bincount(labels) / len(labels), atol=2e-3)
+
+
 def test_logistic_fits_on_no_more_rows_than_it_may():
     X, labels = made_up()
     few = load_metalearner("logistic", WORDS, {**BLOCKS["logistic"], "max_rows": 2}).fit(X, labels)

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -75,6 +75,7 @@ def test_all_scores_by_hand():
 
 
 @given(few_probabilities, st.data())
+@settings(deadline=None)
 def test_scores_equal_a_plain_oracle(probabilities, data):
     num_words = probabilities.shape[1]
     labels = data.draw(arrays(np.int16, len(probabilities), elements=st.integers(0, num_words - 1)))

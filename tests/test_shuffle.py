@@ -1,0 +1,404 @@
+"""Every row in is a row out or a reject, and where a drawing goes depends on the drawing alone."""
+
+import csv
+import json
+import subprocess
+import sys
+import tracemalloc
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline import shuffle
+from pipeline.drawings import open_shards
+from pipeline.errors import SketchstackError
+from pipeline.rawfiles import RawFile
+from pipeline.shuffle import check_counts, duplicates, spill_file
+from pipeline.strokes import check_drawing, point_hash
+from pipeline.words import Words, load_words
+from tests.conftest import ROOT
+from tests.raw import (
+    HEADER,
+    csv_line,
+    failing_shuffle,
+    line_of_test,
+    ndjson_line,
+    run_shuffle,
+    sketch,
+    write_competition,
+    write_lines,
+)
+
+FOLDS, SHARDS = 3, 2
+
+
+def lines_of(word, keys, line=csv_line):
+    return [line(key, word) for key in keys]
+
+
+def small(**changes):
+    """Two words of a few rows each."""
+    return {"ant": lines_of("ant", range(1, 13)), "wine glass": lines_of("wine glass", range(101, 113)), **changes}
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def homes(folds):
+    """The fold and shard of each key_id."""
+    paths = sorted(folds.glob("fold*/*.arrow"))
+    return {key: f"{path.parent.name}/{path.stem}" for path in paths for key in pd.read_feather(path)["key_id"]}
+
+
+def kept_rows(folds):
+    """Each training row as key_id, word, drawing."""
+    words, shards = load_words(folds), open_shards([folds / f"fold{fold}" for fold in range(FOLDS)])
+    drawings = shards[:]
+    found = []
+    for row in range(len(drawings)):
+        drawing = [[x.tolist(), y.tolist()] for x, y in drawings.strokes_of(row)]
+        found.append((int(drawings.key_id[row]), words.names[drawings.word[row]], drawing))
+    return found
+
+
+def rejected(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def hash_of(drawing):
+    return point_hash(check_drawing(drawing))
+
+
+def where(drawing):
+    number = hash_of(drawing)
+    return f"fold{number % FOLDS}/{number // FOLDS % SHARDS:04d}"
+
+
+def test_the_stage_leaves_folds_words_rejects_and_a_summary_and_nothing_else(tmp_path):
+    write_competition(tmp_path, small())
+    folds = run_shuffle(tmp_path)
+    assert sorted(path.name for path in folds.iterdir()) == [
+        *("fold0", "fold1", "fold2", "rejects.csv", "summary.json", "test", "words.json"),
+    ]
+    assert load_words(folds).names == ("ant", "wine_glass")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "folds", "logs", "params.yaml"]
+
+
+def test_every_column_of_a_row_arrives(tmp_path):
+    timeless = csv_line(2, "ant", countrycode="", recognized="", timestamp="")
+    write_competition(tmp_path, small(ant=[csv_line(1, "ant", recognized=False), timeless]))
+    paths = run_shuffle(tmp_path).glob("fold*/*.arrow")
+    rows = {row["key_id"]: row for path in paths for row in pa.ipc.open_file(path).read_all().to_pylist()}
+    assert rows[2] == {**rows[2], "countrycode": None, "recognized": None, "timestamp": None}
+    stamp = rows[1].pop("timestamp")
+    assert stamp.isoformat() == "2017-03-09T00:28:55.637750+00:00"
+    assert rows[1] == {
+        **{"key_id": 1, "word": 0, "countrycode": "NA", "recognized": False},
+        **{"x": [1, 255, 10, 5, 6], "y": [0, 0, 20, 7, 8], "stroke": [3, 2]},
+    }
+
+
+SPOILED: dict[str, dict[str, Any]] = {
+    "good": {},
+    "broken": {"drawing": "[[[1], [2"},
+    "empty": {"drawing": []},
+    "keyless": {"key_id": "x"},
+    "astray": {"word": "bee"},
+}
+some_rows = st.lists(  # few key_ids and few drawings, so that they meet
+    st.tuples(
+        st.sampled_from(["ant", "wine glass"]),
+        st.integers(1, 6),
+        st.integers(0, 4),
+        st.sampled_from([*SPOILED, "torn"]),
+    ),
+    max_size=14,
+)
+
+
+@given(rows=some_rows)
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_every_row_in_is_a_row_out_or_a_reject(tmp_path, capsys, rows):
+    lines = {"ant": lines_of("ant", [100]), "wine glass": lines_of("wine glass", [200])}
+    every = {("ant.csv", 2), ("wine glass.csv", 2)}
+    twins = {100: [(0, "ant", 2, sketch(100))], 200: [(0, "wine glass", 2, sketch(200))]}  # hash, word, line, drawing
+    for word, key_id, number, kind in rows:
+        line, changes = len(lines[word]) + 2, {"drawing": sketch(number), **SPOILED.get(kind, {})}
+        lines[word].append('NA,"[[[1' if kind == "torn" else csv_line(key_id, word, **changes))
+        every.add((f"{word}.csv", line))
+        if kind == "good":
+            twins.setdefault(key_id, []).append((hash_of(sketch(number)), word, line, sketch(number)))
+    kept = {key_id: min(candidates) for key_id, candidates in twins.items()}
+
+    write_competition(tmp_path, lines, max_rejected=1.0)
+    folds = run_shuffle(tmp_path)
+    expected = [(key_id, word.replace(" ", "_"), drawing) for key_id, (_, word, _, drawing) in kept.items()]
+    assert sorted(kept_rows(folds)) == sorted(expected)
+    rejects = [(Path(row["file"]).name, int(row["line"])) for row in rejected(folds / "rejects.csv")]
+    assert sorted(rejects) == sorted(every - {(f"{word}.csv", line) for _, word, line, _ in kept.values()})
+    read = len(every) + 4  # with the test rows
+    assert f"{read} rows in = {len(kept) + 4} rows out + {len(rejects)} rejected" in capsys.readouterr().out
+
+
+def test_a_drawing_s_fold_and_shard_are_read_off_its_hash(tmp_path):
+    write_competition(tmp_path, small())
+    found = homes(run_shuffle(tmp_path))
+    assert found == {key: where(sketch(key)) for key in [*range(1, 13), *range(101, 113)]}
+    assert len(set(found.values())) > 3
+
+
+def test_other_rows_and_other_files_do_not_move_a_drawing(tmp_path):
+    write_competition(tmp_path, small())
+    before = homes(run_shuffle(tmp_path))
+    more = {"ant": lines_of("ant", range(40, 0, -1)), "bee": lines_of("bee", range(300, 320))}
+    write_competition(tmp_path, small(**more))
+    after = homes(run_shuffle(tmp_path))
+    assert len(after) > len(before)
+    assert {key: after[key] for key in before} == before
+
+
+def test_the_order_of_the_rows_changes_no_byte_of_the_shards(tmp_path):
+    write_competition(tmp_path, small())
+    before = contents(run_shuffle(tmp_path))
+    write_competition(tmp_path, {word: lines[::-1] for word, lines in small().items()})
+    assert contents(run_shuffle(tmp_path)) == before
+
+
+def test_a_drawing_under_two_key_ids_and_two_words_never_straddles_folds_or_shards(tmp_path):
+    twins = [csv_line(500 + row, "wine glass", drawing=sketch(row)) for row in range(1, 13)]
+    write_competition(tmp_path, small(**{"wine glass": twins}))
+    found = homes(run_shuffle(tmp_path))
+    assert [found[row] for row in range(1, 13)] == [found[500 + row] for row in range(1, 13)]
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_of_rows_that_share_a_key_id_the_smallest_hash_is_kept_in_any_order(tmp_path, order):
+    drawings = [sketch(number) for number in range(5)]
+    same = [csv_line(7, "ant", drawing=drawing) for drawing in drawings][::order]
+    write_competition(tmp_path, small(ant=[csv_line(1, "ant"), *same]), max_rejected=1.0)
+    folds = run_shuffle(tmp_path)
+    smallest = min(drawings, key=hash_of)
+    assert [drawing for key, _, drawing in kept_rows(folds) if key == 7] == [smallest]
+    line = 3 + drawings[::order].index(smallest)
+    assert {row["reason"] for row in rejected(folds / "rejects.csv")} == {
+        f"duplicate key_id, kept: ant.csv line {line}"
+    }
+    assert [row["key_id"] for row in rejected(folds / "rejects.csv")] == ["7"] * 4
+
+
+def test_a_key_id_is_looked_for_in_all_files(tmp_path):
+    glass = [csv_line(500, "wine glass"), csv_line(3, "wine glass", drawing=sketch(3))]
+    write_competition(tmp_path, small(**{"wine glass": glass}), max_rejected=1.0)
+    (reject,) = rejected(run_shuffle(tmp_path) / "rejects.csv")
+    told = {"file": "data/synthetic/train_simplified/wine glass.csv", "line": "3", "key_id": "3"}
+    assert reject == {**told, "reason": "duplicate key_id, kept: ant.csv line 4"}
+
+
+def test_duplicates_are_the_same_however_few_key_ids_are_compared_at_a_time(tmp_path, monkeypatch):
+    words, rng = Words(("ant", "bee")), np.random.default_rng(0)
+    spilled = []
+    for number, word in enumerate(words.names):
+        keys = [*rng.integers(-6, 6, 30).tolist(), -(2**63), 2**63 - 1]
+        lines = [csv_line(key % 99, word, key_id=str(key), drawing=sketch(key % 7)) for key in keys]
+        path = write_lines(tmp_path / f"{word}.csv", [HEADER, *lines])
+        spilled.append(spill_file(RawFile(path, number, word), words, tmp_path, FOLDS, SHARDS))
+    at_once = {file: set(rejects) for file, rejects in duplicates(spilled).items()}
+    monkeypatch.setattr(shuffle, "BUCKET", 5)
+    assert {file: set(rejects) for file, rejects in duplicates(spilled).items()} == at_once
+    different = len(np.unique(np.concatenate([each.keys[:, 0] for each in spilled])))
+    assert sum(map(len, at_once.values())) == 64 - different
+
+
+def test_the_same_input_gives_the_same_bytes_on_two_processes(tmp_path):
+    write_competition(tmp_path, small())
+    before = contents(run_shuffle(tmp_path))
+    write_competition(tmp_path, small(), threads=2)
+    assert contents(run_shuffle(tmp_path)) == before
+
+
+def test_another_seed_moves_rows_within_their_shards_alone(tmp_path):
+    write_competition(tmp_path, small())
+    folds = run_shuffle(tmp_path)
+    before, placed = contents(folds), homes(folds)
+    write_competition(tmp_path, small(), seed=2019)
+    folds = run_shuffle(tmp_path)
+    assert homes(folds) == placed
+    assert list(homes(folds)) != list(placed)
+    after = contents(folds)
+    assert {name for name in after if after[name] != before[name]} >= {"summary.json", "fold0/0000.arrow"}
+    assert after["test/0000.arrow"] == before["test/0000.arrow"]
+
+
+def test_rows_are_shuffled_across_words(tmp_path):
+    many = {word: lines_of(word, range(start, start + 60)) for start, word in ((0, "ant"), (100, "bee"))}
+    write_competition(tmp_path, many, shards=1)
+    for path in run_shuffle(tmp_path).glob("fold*/*.arrow"):
+        frame = pd.read_feather(path)
+        assert (frame["word"].diff().abs() > 0).sum() > 5
+        assert not frame["key_id"].is_monotonic_increasing
+
+
+def test_ndjson_gives_the_same_bytes_as_csv(tmp_path):
+    write_competition(tmp_path, small())
+    before = contents(run_shuffle(tmp_path))
+    (train := tmp_path / "data" / "synthetic" / "train_simplified").rename(tmp_path / "away")
+    as_json = {"ant": lines_of("ant", range(1, 13), ndjson_line)}
+    write_competition(
+        tmp_path, {**as_json, "wine glass": lines_of("wine glass", range(101, 113), ndjson_line)}, suffix=".ndjson"
+    )
+    assert all(path.suffix == ".ndjson" for path in train.iterdir())
+    assert contents(run_shuffle(tmp_path)) == before
+
+
+def test_test_rows_keep_the_order_of_their_file(tmp_path, monkeypatch):
+    monkeypatch.setattr(shuffle, "TEST_SHARD", 3)
+    monkeypatch.setattr(shuffle, "BLOCK", 2)
+    keys = [9, 3, 7, 1, 8, 2, 6]
+    test = [line_of_test(key) for key in keys]
+    broken = [*test[:2], "5,NA", *test[2:], line_of_test(7)]
+    write_competition(tmp_path, small(), test=broken, max_rejected=1.0)
+    folds = run_shuffle(tmp_path)
+    shards = open_shards([folds / "test"])
+    assert shards.key_id.tolist() == keys
+    assert set(shards.word.tolist()) == {-1}
+    drawings = shards[:]
+    assert [[x.tolist(), y.tolist()] for x, y in drawings.strokes_of(4)] == sketch(8)
+    assert sorted(path.name for path in (folds / "test").iterdir()) == ["0000.arrow", "0001.arrow", "0002.arrow"]
+    assert [(row["line"], row["reason"]) for row in rejected(folds / "rejects.csv")] == [
+        ("4", "2 fields in place of 3"),
+        ("10", "duplicate key_id, kept: test_simplified.csv line 5"),
+    ]
+
+
+def test_each_shard_is_one_record_batch_that_pandas_reads_too(tmp_path, monkeypatch):
+    monkeypatch.setattr(shuffle, "BLOCK", 2)
+    write_competition(tmp_path, small())
+    paths = sorted(run_shuffle(tmp_path).glob("*/*.arrow"))
+    assert len(paths) == FOLDS * SHARDS + 1
+    for path in paths:
+        reader = pa.ipc.open_file(path)
+        assert reader.num_record_batches == 1
+        assert pd.read_feather(path)["key_id"].tolist() == reader.read_all()["key_id"].to_pylist()
+
+
+def test_the_summary_adds_up(tmp_path):
+    broken = [csv_line(900, "ant", drawing="[]"), csv_line(901, "ant", word="bee"), csv_line(902, "ant", word="cat")]
+    write_competition(tmp_path, small(ant=[*lines_of("ant", range(1, 13)), *broken]), max_rejected=1.0)
+    folds = run_shuffle(tmp_path)
+    summary = json.loads((folds / "summary.json").read_text())
+    assert summary["rows_in"] == 12 + 3 + 12 + 4
+    assert summary["rows_in"] == sum(summary["rows_out"].values()) + sum(summary["rejected"].values()) + 4
+    assert summary["rejected"] == {"drawing has no strokes": 1, "word is not the file's": 2}
+    counted = Counter(home.split("/")[0] for home in homes(folds).values())
+    assert summary["rows_out"] == dict(counted)
+    assert summary["rows_a_word"] == {"ant": 12, "wine_glass": 12}
+    assert summary["words_hash"] == load_words(folds).hash
+    assert set(summary["shards"]) == {str(path.relative_to(folds)) for path in folds.glob("*/*.arrow")}
+    assert len(set(summary["shards"].values())) == FOLDS * SHARDS + 1
+
+
+def test_too_many_rejects_stop_the_stage_and_leave_the_old_folds(tmp_path, capsys):
+    write_competition(tmp_path, small())
+    before = contents(run_shuffle(tmp_path))
+    quotes = ['NA,"[[[1]"x', csv_line(950, "ant")[:-10]] * 2
+    broken = [
+        *(csv_line(900 + row, "ant", drawing="[]") for row in range(3)),
+        *quotes,
+        csv_line(990, "ant", word="bee"),
+    ]
+    write_competition(tmp_path, small(ant=[*lines_of("ant", range(1, 13)), *broken]), max_rejected=0.05)
+    text = failing_shuffle(tmp_path)
+    assert text == (
+        "Error: 8 of 36 rows were rejected, more than shuffle.max_rejected (5.00%): drawing has no strokes (3 rows); "
+        "line is not CSV (2 rows); 5 fields in place of 6 (2 rows). logs/rejects.csv lists each with its file and "
+        "line; mend the files or raise shuffle.max_rejected."
+    )
+    assert contents(tmp_path / "folds") == before
+    rejects = rejected(tmp_path / "logs" / "rejects.csv")
+    assert [int(row["line"]) for row in rejects] == list(range(14, 14 + len(broken)))
+    assert "36 rows in = 28 rows out + 8 rejected" in capsys.readouterr().out
+
+
+def test_a_share_of_rejects_within_the_limit_is_passed(tmp_path):
+    write_competition(tmp_path, small(ant=[*lines_of("ant", range(1, 13)), "?"]), max_rejected=1 / 29)
+    assert len(rejected(run_shuffle(tmp_path) / "rejects.csv")) == 1
+
+
+def test_lost_rows_stop_the_stage():
+    spilled = [shuffle.Spilled(RawFile(Path("ant.csv"), 0, "ant"), rows=10)]
+    with pytest.raises(SketchstackError, match="10 rows in, but 8 rows out and 1 rejected: rows were lost"):
+        check_counts(spilled, 8, Counter({"drawing is not JSON": 1}), 1.0)
+
+
+def test_a_word_that_loses_all_its_rows_stops_the_stage(tmp_path):
+    write_competition(tmp_path, small(ant=[csv_line(1, "ant", drawing="[]")]), max_rejected=1.0)
+    text = failing_shuffle(tmp_path)
+    assert (
+        "train_simplified/ant.csv leaves the word 'ant' with no rows (1 read, 1 rejected, see logs/rejects.csv)" in text
+    )
+    assert not (tmp_path / "folds").exists()
+
+
+def test_a_test_file_without_usable_rows_stops_the_stage(tmp_path):
+    write_competition(tmp_path, small(), test=[line_of_test(1, drawing=[])])
+    text = failing_shuffle(tmp_path)
+    assert "test_simplified.csv has no usable rows: 1 read, all rejected, the first, line 2, because" in text
+    assert "drawing has no strokes" in text
+
+
+def test_text_that_utf8_cannot_hold_is_written_to_the_rejects_escaped(tmp_path):
+    half_a_pair = ndjson_line(1, "ant", key_id="\ud800")
+    lines = {"ant": [ndjson_line(1, "ant"), half_a_pair], "bee": [ndjson_line(2, "bee")]}
+    write_competition(tmp_path, lines, suffix=".ndjson", max_rejected=1.0)
+    (reject,) = rejected(run_shuffle(tmp_path) / "rejects.csv")
+    assert reject["key_id"] == r"\ud800"
+
+
+def test_the_command_ends_on_bad_input_with_a_paragraph_and_exit_code_1(tmp_path):
+    write_competition(tmp_path, small(), threads=2)
+    write_lines(tmp_path / "data/synthetic/train_simplified/ant.csv", [HEADER, csv_line(1, "bee")])
+    command = [sys.executable, "-m", "pipeline.shuffle"]
+    environment = {"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    ended = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "Traceback" not in ended.stderr
+    paragraph = " ".join(ended.stderr.rpartition("\n\n")[2].split())
+    assert paragraph == (
+        "Error: data/synthetic/train_simplified/ant.csv, line 2: the word is 'bee', but the file's name says 'ant'; "
+        "rename the file after its word, or fetch it again with `make data`."
+    )
+
+
+def spill_peak(folder, rows):
+    """The most bytes that Python and Arrow held while they spilled a file of so many rows."""
+    folder.mkdir()
+    path = write_lines(folder / "ant.csv", [HEADER, *(csv_line(row, "ant") for row in range(rows))])
+    pool = pa.proxy_memory_pool(pa.default_memory_pool())
+    usual = pa.default_memory_pool()
+    pa.set_memory_pool(pool)
+    tracemalloc.start()
+    try:
+        spilled = spill_file(RawFile(path, 0, "ant"), Words(("ant",)), folder, FOLDS, SHARDS)
+        assert len(spilled.keys) == rows
+        return tracemalloc.get_traced_memory()[1] + pool.max_memory()
+    finally:
+        tracemalloc.stop()
+        pa.set_memory_pool(usual)
+
+
+def test_memory_holds_a_block_of_rows_however_many_there_are(tmp_path, monkeypatch):
+    monkeypatch.setattr(shuffle, "BLOCK", 64)
+    spill_peak(tmp_path / "warm", 64)
+    few, many = spill_peak(tmp_path / "few", 256), spill_peak(tmp_path / "many", 2560)
+    assert (many - few) / (2560 - 256) < 100, (
+        "bytes a row: key_id, hash and line are 24, joined 48, a parsed row is over 600"
+    )
