@@ -5,6 +5,7 @@ SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
+CHECKED := .venv/.checked
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,7 +17,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-repro: $(INSTALLED) ## run what has changed of the pipeline, raw drawings to ranked submissions
+$(CHECKED): $(INSTALLED) params.yaml $(wildcard pipeline/learners/*.py pipeline/metalearners/*.py)
+	@$(PYTHON) -m pipeline.check
+	@touch $@
+
+repro: $(CHECKED) ## run what has changed of the pipeline, raw drawings to ranked submissions
 	@if test -d models/base; then $(PYTHON) -m pipeline.clean; fi
 	dvc repro
 

@@ -16,10 +16,17 @@ def whole_folder(place: Path) -> Iterator[Path]:
     beside = place.with_name(f".{place.name}.partial")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    yield beside
+    try:
+        yield beside
+    except BaseException:
+        shutil.rmtree(beside)
+        raise
+    former = place.with_name(f".{place.name}.former.partial")
+    shutil.rmtree(former, ignore_errors=True)
     if place.exists():
-        shutil.rmtree(place)
+        place.rename(former)
     beside.rename(place)
+    shutil.rmtree(former, ignore_errors=True)
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pipeline.params import Augmentation
 
 Encode = Callable[[Drawings, np.ndarray], Any]
 AHEAD = 4  # batches made before they are asked for
-_SHUFFLE, _AUGMENT = 0, 1  # keys that keep the random streams apart
+_SHUFFLE, _AUGMENT = 1, 2  # keep the random streams apart; not 0, which a seed sequence takes for padding
 
 
 class Batch(NamedTuple):

@@ -8,12 +8,13 @@ params.yaml is checked against that signature. Coordinates are centred on the dr
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import numba
 import numpy as np
 
 from pipeline.drawings import Drawings
-from pipeline.params import Augmentation
+from pipeline.params import Augmentation, Count, Width
 
 HALF = np.float32(127.5)  # of the longer side of a simplified drawing
 FADE = 13 / 255  # of the ink, from one stroke to the next
@@ -50,7 +51,7 @@ def random_affine(rng: np.random.Generator, count: int, augmentation: Augmentati
 
 
 def raster(
-    drawings: Drawings, affine: np.ndarray, *, side: int, stroke_width: float, margin: float, channels: int
+    drawings: Drawings, affine: np.ndarray, *, side: Count, stroke_width: Width, margin: Width, channels: Literal[1, 3]
 ) -> np.ndarray:
     """Draw each drawing with anti-aliased strokes; the ink fades from stroke to stroke.
 
@@ -129,7 +130,7 @@ def _segment(image, channel, x0, y0, x1, y1, width, ink):  # type: ignore[no-unt
                     image[row, column, channel] = value
 
 
-def pen_movements(drawings: Drawings, affine: np.ndarray, *, length: int) -> tuple[np.ndarray, np.ndarray]:
+def pen_movements(drawings: Drawings, affine: np.ndarray, *, length: Count) -> tuple[np.ndarray, np.ndarray]:
     """Write each drawing as the movements of its pen.
 
     After the ink representation of Google's drawing-classification tutorial (dx, dy, end of stroke), with the

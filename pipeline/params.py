@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
 
 from pipeline.errors import SketchstackError
 
@@ -18,12 +18,14 @@ PARAMS = Path("params.yaml")
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
+Widths = Annotated[list[Count], Field(min_length=1)]
+Width = Annotated[float, Field(ge=0)]
 
 
 class Block(BaseModel):
     """A block of params.yaml: unknown names are refused, values are not coerced, nothing changes after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Data(Block):
@@ -98,7 +100,6 @@ class Training(Block):
         label_smoothing: share of the target spread over all words.
         clip_norm: the gradient's largest global norm.
         precision: of the arithmetic inside the network; weights stay float32.
-        checkpoint_seconds: time between two resume points.
     """
 
     batch_size: Count
@@ -109,7 +110,6 @@ class Training(Block):
     label_smoothing: Share
     clip_norm: Annotated[float, Field(gt=0)]
     precision: Literal["float32", "bfloat16"]
-    checkpoint_seconds: Annotated[float, Field(ge=0)]
 
 
 class Augmentation(Block):
@@ -172,6 +172,7 @@ class Params(Block):
         profile: name of the competition; also the folder below data/.
         seed: every random number derives from it.
         threads: threads of the arithmetic. Results repeat to the byte at a fixed number.
+        checkpoint_seconds: time between two resume points of a training run.
         folds: the folds to hold out, `[0, 1, ...]`, at least three.
         ensemble: the learners to train and to stack.
         learners: a block a learner; those not in `ensemble` rest.
@@ -180,6 +181,7 @@ class Params(Block):
     profile: str
     seed: Annotated[int, Field(ge=0)]
     threads: Count
+    checkpoint_seconds: Annotated[float, Field(ge=0)]
     folds: list[int]
     data: Data
     synthesize: Synthesize
@@ -209,6 +211,17 @@ class Params(Block):
             raise ValueError("a learner is named twice; name each once")
         return ensemble
 
+    @model_validator(mode="after")
+    def _each_name_has_a_block(self) -> Params:
+        for names, place, blocks in (
+            (self.ensemble, "learners", self.learners),
+            (self.stack.metalearners, "stack.params", self.stack.params),
+        ):
+            for name in names:
+                if name not in blocks:
+                    raise ValueError(f"{name!r} has no block {place}.{name}; there are {', '.join(sorted(blocks))}")
+        return self
+
     def learner(self, name: str) -> LearnerParams:
         """The block of one learner.
 
@@ -224,9 +237,9 @@ class Params(Block):
 
     def learner_hash(self, name: str) -> str:
         """Fingerprint of all params that the predictions of a learner depend on."""
-        block = self.learner(name).model_dump()
-        made_from = {"learner": block, "shuffle": self.shuffle.model_dump(), "max_rows": self.oof.max_rows}
-        return fingerprint({**made_from, "seed": self.seed, "threads": self.threads, "folds": self.folds})
+        rows = {"words": self.shuffle.words, "shards": self.shuffle.shards, "folds": self.folds}
+        made_from = {"learner": self.learner(name).model_dump(), "rows": rows, "max_rows": self.oof.max_rows}
+        return fingerprint({**made_from, "seed": self.seed, "threads": self.threads})
 
     @property
     def sample_path(self) -> Path:
@@ -248,7 +261,7 @@ def _paragraph(path: Path, error: ValidationError) -> str:
     """Turn pydantic's list of faults into a paragraph that names each by its place in the file."""
     faults = []
     for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"])
+        where = ".".join(str(part) for part in fault["loc"]) or "the file"
         if fault["type"] == "extra_forbidden":
             block = _block_at(fault["loc"][:-1])
             known = ", ".join(block.model_fields) if block else "other names"
@@ -256,7 +269,8 @@ def _paragraph(path: Path, error: ValidationError) -> str:
         elif fault["type"] == "missing":
             faults.append(f"{where} is missing")
         else:
-            faults.append(f"{where}: {fault['msg'].removeprefix('Value error, ')} (it is {fault['input']!r})")
+            value = "" if isinstance(fault["input"], dict) else f" (it is {fault['input']!r})"
+            faults.append(f"{where}: {fault['msg'].removeprefix('Value error, ')}{value}")
     return f"{path}: {'; '.join(faults)}. See profiles/ for complete params files."
 
 

@@ -57,6 +57,7 @@ def write_predictions(
     oof: np.ndarray,
     test: np.ndarray,
     rows: np.ndarray,
+    test_rows: np.ndarray,
     labels: np.ndarray,
     words: Words,
     learner_hash: str,
@@ -68,7 +69,8 @@ def write_predictions(
         oof: (rows, num_words) probabilities of the held-out rows.
         test: (test rows, num_words) probabilities.
         rows: (rows,) key_ids of `oof`'s rows.
-        labels: (rows,) their true labels.
+        test_rows: (test rows,) key_ids of `test`'s rows.
+        labels: (rows,) true labels of `oof`'s rows.
         words: the words that the columns stand for.
         learner_hash: fingerprint of all params that made the model.
     """
@@ -77,7 +79,7 @@ def write_predictions(
     np.save(folder / "test.npy", test)
     np.save(folder / "rows.npy", rows.astype(np.int64))
     found = metrics.scores(oof, labels)
-    hashes = {"words": words.hash, "rows": rows_hash(rows), "learner": learner_hash}
+    hashes = {"words": words.hash, "rows": rows_hash(rows), "test_rows": rows_hash(test_rows), "learner": learner_hash}
     written = {**found, "rows": len(rows), "hashes": hashes}
     (folder / "metrics.json").write_text(json.dumps(written, indent=2) + "\n")
     return written
@@ -101,7 +103,7 @@ def read_predictions(folder: Path, *, words: Words, learner_hash: str) -> FoldPr
     try:
         opened = open_predictions(folder)
         oof, test, rows, hashes = opened.oof, opened.test, opened.rows, opened.metrics["hashes"]
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError) as error:
         raise SketchstackError(f"{folder} holds no complete predictions ({error}); {remedy}") from None
     for name, expected in {"words": words.hash, "learner": learner_hash, "rows": rows_hash(rows)}.items():
         if hashes.get(name) != expected:

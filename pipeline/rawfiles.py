@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import datetime
 import difflib
+import itertools
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,7 +23,11 @@ from pipeline.words import Words, spell
 
 COLUMNS = ("key_id", "drawing")  # what no file can do without
 TRAINING_COLUMNS = (*COLUMNS, "word")
+FIRST = 3  # rows that speak for their file
+LONGEST = 80  # characters of a field that a reject repeats
 INT64 = range(-(2**63), 2**63)
+COUNTRY = re.compile(r"[A-Z]{2}")
+STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
 INTEGER = re.compile(r"-?[0-9]{1,19}")  # int() would also read 1_0 and other scripts' digits
 csv.field_size_limit(2**26)  # raw drawings reach megabytes
 
@@ -85,7 +90,11 @@ def training_files(params: Params) -> tuple[Words, list[RawFile]]:
 
 def _paths_by_word(folder: Path) -> dict[str, Path]:
     paths: dict[str, Path] = {}
-    for path in sorted(path for path in folder.iterdir() if path.suffix in (".csv", ".ndjson")):
+    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
+        if path.suffix in (".gz", ".zip"):
+            raise SketchstackError(f"{path} is packed; unpack it first, for instance with gunzip or unzip.")
+        if path.suffix not in (".csv", ".ndjson"):
+            continue
         twin = paths.setdefault(spell(path.stem), path)
         if twin != path:
             raise SketchstackError(
@@ -112,28 +121,37 @@ def read_rows(raw: RawFile) -> Iterator[Row | Reject]:
     Raises:
         SketchstackError: the file cannot be read as a whole: no rows, a column is missing, another word's file.
     """
-    records = _ndjson_records if raw.path.suffix == ".ndjson" else _csv_records
-    rows = 0
-    for line, record in records(raw):
-        if isinstance(record, dict) and not rows and raw.word:
-            _check_word_of_file(raw, line, record)
-        rows += 1
+    records = (_ndjson_records if raw.path.suffix == ".ndjson" else _csv_records)(raw)
+    first = list(itertools.islice(records, FIRST))
+    if not first:
+        raise SketchstackError(f"{raw.path} has no rows; fetch it again with `make data`, or leave its word out.")
+    _check_file(raw, [(line, record) for line, record in first if isinstance(record, dict)])
+    for line, record in itertools.chain(first, records):
         try:
             yield _checked(line, record, raw.word)
         except BadDrawingError as error:
             key_id = record.get("key_id", "") if isinstance(record, dict) else ""
-            yield Reject(str(raw.path), line, str(key_id), str(error))
-    if not rows:
-        raise SketchstackError(f"{raw.path} has no rows; fetch it again with `make data`, or leave its word out.")
+            yield Reject(str(raw.path), line, str(key_id)[:LONGEST], str(error))
 
 
-def _check_word_of_file(raw: RawFile, line: int, record: dict[str, Any]) -> None:
-    word = record.get("word")
-    if isinstance(word, str) and spell(word) != raw.word:
+def _check_file(raw: RawFile, first: list[tuple[int, dict[str, Any]]]) -> None:
+    """Stop if the first records all lack a field or are all of another word: then it is the file that is wrong."""
+    for field in TRAINING_COLUMNS if raw.word else COLUMNS:
+        if first and all(field not in record for _, record in first):
+            raise _missing_field(raw, first[0][0], field, first[0][1])
+    if raw.word and first and all(spell(str(record["word"])) != raw.word for _, record in first if "word" in record):
+        line, record = first[0]
         raise SketchstackError(
-            f"{raw.path}, line {line}: the word is {word!r}, but the file's name says {raw.path.stem!r}; "
+            f"{raw.path}, line {line}: the word is {record.get('word')!r}, but the file's name says {raw.path.stem!r}; "
             "rename the file after its word, or fetch it again with `make data`."
         )
+
+
+def _missing_field(raw: RawFile, line: int, field: str, fields: Iterable[str]) -> SketchstackError:
+    return SketchstackError(
+        f"{raw.path}, line {line}: the column {field!r} is missing; there are {', '.join(fields) or 'none'}. "
+        "Fetch the file again with `make data`."
+    )
 
 
 def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
@@ -157,17 +175,14 @@ def _csv_records(raw: RawFile) -> Iterator[tuple[int, dict[str, str] | str]]:
         ) from None
     missing = [column for column in (TRAINING_COLUMNS if raw.word else COLUMNS) if column not in columns]
     if missing:
-        raise SketchstackError(
-            f"{raw.path}, line 1: the column {missing[0]!r} is missing; the header has "
-            f"{', '.join(columns) or 'nothing'}. Fetch the file again with `make data`."
-        )
+        raise _missing_field(raw, 1, missing[0], columns)
     for number, line in lines:
         try:
             values = next(csv.reader([line.decode("utf-8")], strict=True))
         except UnicodeDecodeError:
             yield number, "line is not UTF-8"
         except csv.Error as error:
-            yield number, f"line is not CSV, {error}"
+            yield number, f"line is not CSV: {error}"
         else:
             record = dict(zip(columns, values, strict=False))
             yield number, record if len(values) == len(columns) else f"{len(values)} fields in place of {len(columns)}"
@@ -193,7 +208,7 @@ def _checked(line: int, record: dict[str, Any] | str, word: str | None) -> Row:
     if isinstance(record, str):
         raise BadDrawingError(record)
     if word is not None and spell(str(record.get("word", ""))) != word:
-        raise BadDrawingError(f"word is not the file's, {record.get('word')!r}")
+        raise BadDrawingError(f"word is not the file's: {str(record.get('word'))[:LONGEST]!r}")
     drawing = record.get("drawing")
     strokes = parse_drawing(drawing) if isinstance(drawing, str) else check_drawing(drawing)
     return Row(
@@ -216,23 +231,25 @@ def _key_id(value: Any) -> int:
 def _countrycode(value: Any) -> str | None:
     if not value:
         return None
-    if not isinstance(value, str) or not value.isascii():
-        raise BadDrawingError("countrycode is not a code of ASCII letters")
+    if not isinstance(value, str) or not COUNTRY.fullmatch(value):
+        raise BadDrawingError("countrycode is not two capital letters")
     return value
 
 
 def _recognized(value: Any) -> bool | None:
-    known = {None: None, "": None, True: True, False: False, "True": True, "False": False}
-    try:
-        return known[value]
-    except (KeyError, TypeError):
-        raise BadDrawingError("recognized is neither True nor False") from None
+    if value is None or value == "":
+        return None
+    if str(value) not in ("True", "False"):
+        raise BadDrawingError("recognized is neither True nor False")
+    return str(value) == "True"
 
 
 def _timestamp(value: Any) -> datetime.datetime | None:
     if not value:
         return None
     try:
+        if not STAMP.match(str(value)):
+            raise ValueError
         stamp = datetime.datetime.fromisoformat(str(value).removesuffix(" UTC"))
     except ValueError:
         raise BadDrawingError("timestamp is not a date and time") from None

@@ -1,7 +1,7 @@
 """Submissions against known labels: MAP@3 and top-1, beside what was expected out of fold.
 
 python -m pipeline.score submissions/super_learner.csv data/synthetic/test_labels.csv
-python -m pipeline.score --all    every submission: scores.json and reports/scores.txt (a stage)
+python -m pipeline.score --all    every submission: reports/out_of_fold.json, test.json and scores.txt (a stage)
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from pipeline.params import load_params
 from pipeline.submissions import FOLDER, read_columns, read_key_ids, read_manifests, row_place
 from pipeline.words import spell
 
-SCORES = Path("scores.json")
-TABLE = Path("reports/scores.txt")
+REPORTS = Path("reports")
 
 
 def read_labels(path: Path) -> dict[int, str]:
@@ -109,15 +108,17 @@ def draw_table(manifests: list[dict[str, Any]], scores: dict[str, dict[str, floa
 
 
 def score_all() -> None:
-    """The stage: submissions and labels → scores.json and reports/scores.txt."""
+    """The stage: submissions and labels → MAP@3 by submission, out of fold and on the test set, and a table."""
     params, manifests = load_params(), read_manifests()
     scores = scores_of(manifests, params.labels_path)
     table = draw_table(manifests, scores)
     if params.labels_path is None:
         table += f"The test labels of the profile {params.profile!r} are not known: scores are out of fold only.\n"
-    with whole_file(SCORES) as file:
-        file.write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
-    with whole_file(TABLE) as file:
+    for name, score_name in (("out_of_fold.json", "oof_map3"), ("test.json", "test_map3")):
+        known = {submission: found[score_name] for submission, found in scores.items() if score_name in found}
+        with whole_file(REPORTS / name) as file:
+            file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
+    with whole_file(REPORTS / "scores.txt") as file:
         file.write_text(table, encoding="utf-8")
     print(table, end="")
 

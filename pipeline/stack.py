@@ -44,7 +44,15 @@ from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.metalearners import load_metalearner
 from pipeline.metalearners._base import BaseMetaLearner, ConvexCombination
 from pipeline.params import Params, load_params
-from pipeline.predictions import BASE, LearnerPredictions, cached_share, model_folder, open_predictions, read_learner
+from pipeline.predictions import (
+    BASE,
+    LearnerPredictions,
+    cached_share,
+    model_folder,
+    open_predictions,
+    read_learner,
+    rows_hash,
+)
 from pipeline.progress import progress_bar
 from pipeline.words import Words, load_words
 
@@ -326,10 +334,11 @@ def check_learner(learner: LearnerPredictions, rows: Rows) -> None:
         where = f"{learner.name}, fold {fold}"
         expected = rows.key_ids[rows.of_fold(fold)]
         _check_same_rows(where, predictions.rows, expected)
-        if len(predictions.test) != len(rows.test_key_ids):
+        same_test = predictions.metrics["hashes"]["test_rows"] == rows_hash(rows.test_key_ids)
+        if not same_test or len(predictions.test) != len(rows.test_key_ids):
             raise SketchstackError(
-                f"{where}: test.npy has {len(predictions.test)} rows, the test shards {len(rows.test_key_ids)}; "
-                f"run `dvc repro` to predict anew."
+                f"{where}: test.npy holds {len(predictions.test)} rows that are not the {len(rows.test_key_ids)} of "
+                f"the test shards; run `dvc repro` to predict anew."
             )
         _check_numbers(f"{where}, oof.npy", predictions.oof, expected)
         _check_numbers(f"{where}, test.npy", predictions.test, rows.test_key_ids)
@@ -489,7 +498,7 @@ def main() -> None:
     table = score_table(learners, stacked, rows)
     with whole_folder(META) as folder:
         write_stacked(folder, stacked, rows, table, weights_by_name(stacked, names))
-    print_table(table, Console())
+    print_table(table, Console(width=110))
 
 
 def cached(name: str, params: Params, base: Path = BASE) -> CachedLearner:

@@ -45,9 +45,15 @@ def train(params: Params, name: str, held_out: int) -> None:
     with whole_folder(model_folder(name, held_out)) as folder:
         learner.save(folder)
         metrics = write_predictions(
-            folder, oof=learner.predict_proba(cached), test=learner.predict_proba(test_rows), rows=cached.key_id,
-            labels=cached.word, words=words, learner_hash=params.learner_hash(name),
-        )  # fmt: skip
+            folder,
+            oof=learner.predict_proba(cached),
+            test=learner.predict_proba(test_rows),
+            rows=cached.key_id,
+            test_rows=test_rows.key_id,
+            labels=cached.word,
+            words=words,
+            learner_hash=params.learner_hash(name),
+        )
     with whole_file(CURVES / name / f"fold{held_out}.csv") as file:
         _write_curve(file, learner.curve)
     checkpoint.remove()
@@ -76,7 +82,7 @@ def _checkpoint(params: Params, name: str, held_out: int) -> Checkpoint:
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()
     made_from = {"params": params.learner_hash(name), "data": file_hash(FOLDS / "summary.json"), "code": code}
     path = CHECKPOINTS / name / f"fold{held_out}" / "last.safetensors"
-    return Checkpoint(path, made_from, params.learner(name).training.checkpoint_seconds)
+    return Checkpoint(path, made_from, params.checkpoint_seconds)
 
 
 def _curve_log(name: str, held_out: int) -> Callable[[EpochRow], None]:

@@ -36,6 +36,7 @@ def write(folder, rows=6, first_key=10, learner_hash=HASH, **changes):
         "oof": probabilities(rows, first_key),
         "test": probabilities(3, first_key + 1),
         "rows": np.arange(first_key, first_key + rows),
+        "test_rows": np.arange(3),
         "labels": np.arange(rows) % len(WORDS),
         "words": WORDS,
         "learner_hash": learner_hash,

@@ -103,8 +103,9 @@ def test_line_ends_of_windows_change_nothing(tmp_path, end):
 @pytest.mark.parametrize("name", ["ant.csv", "ant.ndjson"])
 def test_a_byte_order_mark_changes_nothing(tmp_path, name):
     lines = [HEADER, csv_line(1, ANT)] if name == "ant.csv" else [ndjson_line(1, ANT)]
-    path = write_lines(tmp_path / name, ["\ufeff" + lines[0], *lines[1:]])
-    assert [row.key_id for row in rows_of(path)] == [1]
+    plainly = [plain(row) for row in rows_of(write_lines(tmp_path / name, lines))]
+    marked = write_lines(tmp_path / name, ["\ufeff" + lines[0], *lines[1:]])
+    assert [plain(row) for row in rows_of(marked)] == plainly
 
 
 def test_blank_lines_are_no_rows_but_count_as_lines(tmp_path):

@@ -97,10 +97,8 @@ def project(tmp_path, monkeypatch, submission, labels):
 def test_all_submissions_are_scored_beside_their_oof_score_best_first(project, capsys):
     score_stage.main(["--all"])
     printed = capsys.readouterr().out
-    assert json.loads(Path("scores.json").read_text()) == {
-        "zebra": {"oof_map3": 0.8, "test_map3": 0.458333, "test_top1": 0.25},
-        "aardvark": {"oof_map3": 0.7, "test_map3": 0.458333, "test_top1": 0.25},
-    }
+    assert json.loads(Path("reports/out_of_fold.json").read_text()) == {"zebra": 0.8, "aardvark": 0.7}
+    assert json.loads(Path("reports/test.json").read_text()) == {"zebra": 0.458333, "aardvark": 0.458333}
     lines = [line.split() for line in printed.splitlines() if "aardvark" in line or "zebra" in line]
     assert lines == [
         ["★", "zebra", "0.8000", "0.6000–0.9000", "0.4583", "0.2500"],
@@ -113,7 +111,8 @@ def test_without_labels_only_the_oof_scores_are_written(project, capsys):
     project["data"]["labels"] = None
     Path("params.yaml").write_text(yaml.safe_dump(project))
     score_stage.main(["--all"])
-    assert json.loads(Path("scores.json").read_text()) == {"zebra": {"oof_map3": 0.8}, "aardvark": {"oof_map3": 0.7}}
+    assert json.loads(Path("reports/out_of_fold.json").read_text()) == {"zebra": 0.8, "aardvark": 0.7}
+    assert json.loads(Path("reports/test.json").read_text()) == {}
     assert "not known: scores are out of fold only" in capsys.readouterr().out
 
 

@@ -20,7 +20,7 @@ from pipeline import shuffle
 from pipeline.drawings import open_shards
 from pipeline.errors import SketchstackError
 from pipeline.rawfiles import RawFile
-from pipeline.shuffle import check_counts, duplicates, spill_file
+from pipeline.shuffle import check_counts, find_duplicates, spill_file
 from pipeline.strokes import check_drawing, point_hash
 from pipeline.words import Words, load_words
 from tests.conftest import ROOT
@@ -200,7 +200,7 @@ def test_a_key_id_is_looked_for_in_all_files(tmp_path):
     write_competition(tmp_path, small(**{"wine glass": glass}), max_rejected=1.0)
     (reject,) = rejected(run_shuffle(tmp_path) / "rejects.csv")
     told = {"file": "data/synthetic/train_simplified/wine glass.csv", "line": "3", "key_id": "3"}
-    assert reject == {**told, "reason": "duplicate key_id, kept: ant.csv line 4"}
+    assert reject == {**told, "reason": "duplicate key_id: ant.csv line 4 is kept"}
 
 
 def test_duplicates_are_the_same_however_few_key_ids_are_compared_at_a_time(tmp_path, monkeypatch):
@@ -208,14 +208,18 @@ def test_duplicates_are_the_same_however_few_key_ids_are_compared_at_a_time(tmp_
     spilled = []
     for number, word in enumerate(words.names):
         keys = [*rng.integers(-6, 6, 30).tolist(), -(2**63), 2**63 - 1]
-        lines = [csv_line(key % 99, word, key_id=str(key), drawing=sketch(key % 7)) for key in keys]
+        lines = [csv_line(row, word, key_id=str(key), drawing=sketch(row % 7)) for row, key in enumerate(keys)]
         path = write_lines(tmp_path / f"{word}.csv", [HEADER, *lines])
         spilled.append(spill_file(RawFile(path, number, word), words, tmp_path, FOLDS, SHARDS))
-    at_once = {file: set(rejects) for file, rejects in duplicates(spilled).items()}
+    find_duplicates(spilled)
+    at_once = [set(each.duplicates) for each in spilled]
+    for each in spilled:
+        each.duplicates.clear()
     monkeypatch.setattr(shuffle, "BUCKET", 5)
-    assert {file: set(rejects) for file, rejects in duplicates(spilled).items()} == at_once
+    find_duplicates(spilled)
+    assert [set(each.duplicates) for each in spilled] == at_once
     different = len(np.unique(np.concatenate([each.keys[:, 0] for each in spilled])))
-    assert sum(map(len, at_once.values())) == 64 - different
+    assert sum(map(len, at_once)) == 64 - different
 
 
 def test_the_same_input_gives_the_same_bytes_on_two_processes(tmp_path):
@@ -334,16 +338,16 @@ def test_a_share_of_rejects_within_the_limit_is_passed(tmp_path):
 
 
 def test_lost_rows_stop_the_stage():
-    spilled = [shuffle.Spilled(RawFile(Path("ant.csv"), 0, "ant"), rows=10)]
     with pytest.raises(SketchstackError, match="10 rows in, but 8 rows out and 1 rejected: rows were lost"):
-        check_counts(spilled, 8, Counter({"drawing is not JSON": 1}), 1.0)
+        check_counts(10, 8, Counter({"drawing is not JSON": 1}), 1.0)
 
 
 def test_a_word_that_loses_all_its_rows_stops_the_stage(tmp_path):
     write_competition(tmp_path, small(ant=[csv_line(1, "ant", drawing="[]")]), max_rejected=1.0)
     text = failing_shuffle(tmp_path)
     assert (
-        "train_simplified/ant.csv leaves the word 'ant' with no rows (1 read, 1 rejected, see logs/rejects.csv)" in text
+        "train_simplified/ant.csv leaves the word 'ant' with 0 rows (1 read, see logs/rejects.csv for those rejected), too few"
+        in text
     )
     assert not (tmp_path / "folds").exists()
 

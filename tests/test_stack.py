@@ -64,7 +64,14 @@ def learners(rows, tmp_path) -> list[stage.CachedLearner]:
             test = probabilities(np.arange(TESTS) % len(WORDS), skill, random)
             oof = probabilities(rows.labels[at], skill, random)
             write_predictions(
-                folder, oof=oof, test=test, rows=rows.key_ids[at], labels=rows.labels[at], words=WORDS, learner_hash=""
+                folder,
+                oof=oof,
+                test=test,
+                rows=rows.key_ids[at],
+                test_rows=rows.test_key_ids,
+                labels=rows.labels[at],
+                words=WORDS,
+                learner_hash="",
             )
         made.append(stage.CachedLearner(name, tuple(map(str, folders))))
     return made
@@ -345,7 +352,8 @@ def project(rows, tmp_path, monkeypatch) -> Path:
             folder.mkdir(parents=True)
             write_predictions(
                 folder, oof=probabilities(labels[:85], skill, random), test=np.full((TESTS, len(WORDS)), 1 / 6),
-                rows=key_ids[:85], labels=labels[:85], words=WORDS, learner_hash=params.learner_hash(name),
+                rows=key_ids[:85], test_rows=rows.test_key_ids, labels=labels[:85], words=WORDS,
+                learner_hash=params.learner_hash(name),
             )  # fmt: skip
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "1")  # main sets them; this puts them back afterwards

@@ -33,7 +33,7 @@ LEARNER = {
     "augmentation": {"flip": 0.0, "rotate": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0, "mirror_test": False},
     "training": {
         "batch_size": 8, "epochs": 1, "learning_rate": 0.01, "warmup": 0.1, "weight_decay": 0.0, "label_smoothing": 0.0,
-        "clip_norm": 1.0, "precision": "float32", "checkpoint_seconds": 60.0,
+        "clip_norm": 1.0, "precision": "float32",
     },
 }  # fmt: skip
 FOLD_ROWS, TEST_ROWS = 40, 48
@@ -78,6 +78,7 @@ def make_project(folder):
                     oof=probabilities(labels[of_fold], skill, [seed, fold, 0]),
                     test=probabilities(test_labels, skill, [seed, fold, 1]),
                     rows=rows[of_fold],
+                    test_rows=np.arange(TEST_ROWS),
                     labels=labels[of_fold],
                     words=WORDS,
                     learner_hash=load_params().learner_hash(name),

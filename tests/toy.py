@@ -48,7 +48,7 @@ def toy_learner(name: str) -> Learner:
     """A learner with its block of params.yaml, but small batches, and few of them."""
     params = load_params()
     block = params.learner(name)
-    changed = {"batch_size": 16, "epochs": 5, "checkpoint_seconds": 0.0}
+    changed = {"batch_size": 16, "epochs": 8}
     training = block.training.model_copy(update=changed)
     return load_learner(
         name, block.model_copy(update={"training": training}), num_words=NUM_WORDS, seed=SEED, threads=params.threads

@@ -34,7 +34,7 @@ State = dict[str, np.ndarray]
 
 
 class EpochRow(NamedTuple):
-    """A row of a learning curve: means over the batches of an epoch, before each batch's step."""
+    """A row of a learning curve: the last step's learning rate; loss and top-1 as means over an epoch's batches."""
 
     epoch: int
     learning_rate: float
@@ -85,7 +85,7 @@ def load_learner(name: str, params: LearnerParams, *, num_words: int, seed: tupl
 def one_cycle(step: int, steps: int, training: Training) -> float:
     """The learning rate of a step: up in a line over the warm-up, down as a half cosine to zero.
 
-    After Smith and Topin, https://arxiv.org/abs/1708.07120, in the one-phase form that most libraries use.
+    After the one-cycle policy of Smith and Topin, https://arxiv.org/abs/1708.07120, without its cycle of momentum.
     """
     rise = training.warmup * steps
     if step < rise:
@@ -180,6 +180,21 @@ class Learner(ABC):
     def set_state(self, state: State) -> None:
         """Put `state()` back into a built network and optimiser."""
 
+    def made_network(self) -> Any:
+        """The network that the params ask for.
+
+        Raises:
+            SketchstackError: it cannot be built from them, or does not fit the encoding.
+        """
+        try:
+            return self.network(self.num_words, **self.params.network)
+        except (TypeError, ValueError, IndexError, RuntimeError, ZeroDivisionError) as error:
+            where = f"learners.{type(self).__module__.rpartition('.')[2]}"
+            raise SketchstackError(
+                f"params.yaml: {where}.network and {where}.encoding do not make a network "
+                f"({' '.join(str(error).split())}); change the one to fit the other."
+            ) from error
+
     def inputs(self, drawings: Drawings, affine: np.ndarray) -> Any:
         """Encode drawings with this learner's encoding params."""
         return type(self).encode(drawings, affine, **self.params.encoding)
@@ -199,6 +214,8 @@ class Learner(ABC):
         batches, training = self.batches(drawings), self.params.training
         steps = training.epochs * batches.steps_an_epoch
         start, loss_sum, top1_sum = self._resume(checkpoint)
+        for row in self.curve:
+            log(row)
         with progress_bar(
             name, total=steps * batches.batch_size, initial=start * batches.batch_size, unit="drawings"
         ) as bar:

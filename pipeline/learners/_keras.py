@@ -71,10 +71,13 @@ class KerasLearner(Learner):
         keras.utils.set_random_seed(int(np.random.SeedSequence(self.seed).generate_state(1)[0]))
         precision = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[self.params.training.precision]
         keras.config.set_dtype_policy(precision)
-        self.model = self.network(self.num_words, **self.params.network)
+        self.model = self.made_network()
         training = self.params.training
         optimiser = keras.optimizers.AdamW(1e-3, weight_decay=training.weight_decay, global_clipnorm=training.clip_norm)
-        optimiser.exclude_from_weight_decay(var_list=[v for v in self.model.trainable_variables if len(v.shape) <= 1])
+        weights = self.model.trainable_variables
+        optimiser.exclude_from_weight_decay(
+            var_list=[w for w in weights if len(w.shape) <= 1 or w.path.endswith("bias")]
+        )
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=training.label_smoothing)
         self.model.compile(optimiser, loss, metrics=["categorical_accuracy"])
         optimiser.build(self.model.trainable_variables)
@@ -84,6 +87,8 @@ class KerasLearner(Learner):
             import torch
 
             torch.set_num_threads(self.threads)
+            torch.use_deterministic_algorithms(True)
+            torch.backends.cudnn.benchmark = False
             return
         import tensorflow as tf
 

@@ -12,6 +12,7 @@ from torch.nn.functional import cross_entropy
 from pipeline.batches import Batch
 from pipeline.learners._base import Learner, State
 
+DROPOUT = 3  # keeps its stream of random numbers apart from those of the batches
 PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -32,7 +33,7 @@ class TorchLearner(Learner):
         torch.backends.cudnn.benchmark = False
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(_seed_of(self.seed))
-        module = self.network(self.num_words, **self.params.network)
+        module = self.made_network()
         self.model = module.to(self.device).to(memory_format=torch.channels_last)
         self.optimiser = torch.optim.AdamW(self._groups(), fused=True)
 
@@ -43,7 +44,7 @@ class TorchLearner(Learner):
         return [decayed, {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0}]
 
     def train_step(self, batch: Batch, learning_rate: float) -> tuple[float, float]:
-        torch.manual_seed(_seed_of((*self.seed, batch.step)))  # dropout depends on the step alone
+        torch.manual_seed(_seed_of((*self.seed, DROPOUT, batch.step)))  # so dropout depends on the step alone
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
         self.model.train()
@@ -95,8 +96,13 @@ class TorchLearner(Learner):
             kind, _, rest = name.partition("/")
             if kind == "optimiser":
                 number, slot = rest.split("/")
-                slots.setdefault(int(number), {})[slot] = torch.from_numpy(array)
+                slots.setdefault(int(number), {})[slot] = self._like_weight(int(number), torch.from_numpy(array))
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": slots})
+
+    def _like_weight(self, number: int, moment: torch.Tensor) -> torch.Tensor:
+        """A moment in the memory layout of its weight: the fused step walks both as they lie in memory."""
+        weight = [w for group in self.optimiser.param_groups for w in group["params"]][number]
+        return torch.empty_like(weight, device="cpu").copy_(moment) if moment.shape == weight.shape else moment
 
 
 def _seed_of(numbers: tuple[int, ...]) -> int:

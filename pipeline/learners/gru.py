@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.encodings import pen_movements
 from pipeline.learners._keras import KerasLearner
+from pipeline.params import Count, Share, Widths
 
 if TYPE_CHECKING:
     import keras
@@ -16,7 +17,7 @@ class Learner(KerasLearner):
 
     encode = pen_movements
 
-    def network(self, num_words: int, *, points_a_step: int, units: list[int], dropout: float) -> keras.Model:
+    def network(self, num_words: int, *, points_a_step: Count, units: Widths, dropout: Share) -> keras.Model:
         """A GRU for each of `units`; the last one's outputs are averaged over the steps inside the drawing."""
         import keras
         from keras import layers, ops

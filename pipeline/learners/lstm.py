@@ -8,6 +8,7 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from pipeline.encodings import pen_movements
 from pipeline.learners._torch import TorchLearner
+from pipeline.params import Count, Share, Widths
 
 
 class Learner(TorchLearner):
@@ -19,7 +20,7 @@ class Learner(TorchLearner):
     encode = pen_movements
 
     def network(
-        self, num_words: int, *, filters: list[int], strides: list[int], units: int, layers: int, dropout: float
+        self, num_words: int, *, filters: Widths, strides: Widths, units: Count, layers: Count, dropout: Share
     ) -> nn.Module:
         """Convolutions of these filters and strides, `layers` LSTMs of `units` each way."""
         return ConvLSTM(num_words, filters, strides, units, layers, dropout)
@@ -32,11 +33,11 @@ class ConvLSTM(nn.Module):
         self, num_words: int, filters: list[int], strides: list[int], units: int, layers: int, dropout: float
     ) -> None:
         super().__init__()
-        widths = [5, *filters]
+        widths = [5, *filters]  # of movements, then of each convolution
         self.strides = strides
         self.convolutions = nn.ModuleList(
             nn.Sequential(nn.Conv1d(a, b, 5, stride, 2, bias=False), nn.BatchNorm1d(b), nn.ReLU())
-            for a, b, stride in zip(widths, filters, strides, strict=False)
+            for a, b, stride in zip(widths[:-1], filters, strides, strict=True)
         )
         self.lstm = nn.LSTM(
             widths[-1], units, layers, batch_first=True, bidirectional=True, dropout=dropout if layers > 1 else 0

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline.encodings import raster
 from pipeline.errors import SketchstackError
 from pipeline.learners._keras import KerasLearner
+from pipeline.params import Share
 
 if TYPE_CHECKING:
     import keras
@@ -17,7 +18,7 @@ class Learner(KerasLearner):
 
     encode = raster
 
-    def network(self, num_words: int, *, backbone: str, options: dict[str, Any], dropout: float) -> keras.Model:
+    def network(self, num_words: int, *, backbone: str, options: dict[str, Any], dropout: Share) -> keras.Model:
         """`options` go to the backbone's constructor, such as `alpha` of the MobileNets.
 
         Raises:
@@ -34,6 +35,8 @@ class Learner(KerasLearner):
             )
         side, channels = self.params.encoding["side"], self.params.encoding["channels"]
         images = keras.Input((side, side, channels), dtype="uint8")
-        x = layers.Rescaling(1 / 255)(images)
-        x = build(include_top=False, weights=None, input_shape=(side, side, channels), pooling="avg", **options)(x)
+        body = build(include_top=False, weights=None, input_shape=(side, side, channels), pooling="avg", **options)
+        # The newer backbones scale grey levels to their liking themselves.
+        scales = any(isinstance(layer, layers.Rescaling | layers.Normalization) for layer in body.layers)
+        x = body(images if scales else layers.Rescaling(1 / 255)(images))
         return keras.Model(images, layers.Dense(num_words, dtype="float32")(layers.Dropout(dropout)(x)))

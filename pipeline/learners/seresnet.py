@@ -7,6 +7,7 @@ from torch import nn
 
 from pipeline.encodings import raster
 from pipeline.learners._torch import TorchLearner
+from pipeline.params import Count, Share, Widths
 
 
 class Learner(TorchLearner):
@@ -17,8 +18,9 @@ class Learner(TorchLearner):
 
     encode = raster
 
-    def network(self, num_words: int, *, channels: int, widths: list[int], blocks: int, dropout: float) -> nn.Module:
+    def network(self, num_words: int, *, widths: Widths, blocks: Count, dropout: Share) -> nn.Module:
         """Widths of the stages, each but the first halving the side; `blocks` residual blocks a stage."""
+        channels = self.params.encoding["channels"]
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1, stride=2, bias=False)]
         layers += [nn.BatchNorm2d(widths[0]), nn.ReLU()]
         width = widths[0]
@@ -44,9 +46,8 @@ class Block(nn.Module):
             nn.Conv2d(wider, wider, 3, 1, 1, bias=False),
             last_norm,
         )
-        self.attention = nn.Sequential(
-            nn.Linear(wider, wider // 8), nn.ReLU(), nn.Linear(wider // 8, wider), nn.Sigmoid()
-        )
+        squeezed = max(1, wider // 8)
+        self.attention = nn.Sequential(nn.Linear(wider, squeezed), nn.ReLU(), nn.Linear(squeezed, wider), nn.Sigmoid())
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or width != wider:
             self.shortcut = nn.Sequential(

@@ -1,0 +1,28 @@
+"""Check params.yaml against the learners and meta-learners that it names, before hours of training.
+
+python -m pipeline.check
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.errors import one_paragraph_errors
+from pipeline.learners._base import load_learner
+from pipeline.metalearners import load_metalearner
+from pipeline.params import load_params
+
+
+@one_paragraph_errors
+def main() -> None:
+    """Check params.yaml against the learners and meta-learners that it names."""
+    argparse.ArgumentParser(prog="python -m pipeline.check", description=main.__doc__).parse_args()
+    params = load_params()
+    for name in params.ensemble:
+        load_learner(name, params.learner(name), num_words=2, seed=(params.seed,), threads=params.threads)
+    for name in params.stack.metalearners:
+        load_metalearner(name, 2, params.stack.params[name])
+
+
+if __name__ == "__main__":
+    main()
