@@ -56,7 +56,7 @@ def test_each_profile_is_complete_and_named_after_its_file(path):
 @pytest.mark.parametrize(
     ("place", "known"),
     [
-        ("treads", "profile, seed, threads, folds"),
+        ("treads", "profile, seed, threads, checkpoint_seconds, folds"),
         ("data.foldr", "folder, train, test, sample_submission, labels"),
         ("synthesize.rows", "train_rows, test_rows"),
         ("shuffle.shard", "words, shards, max_rejected"),

@@ -253,7 +253,7 @@ def test_rows_that_are_too_few_are_refused(learners, rows):
 def test_a_test_set_of_other_length_is_refused(learners, rows):
     path = Path(learners[0].folders[0], "test.npy")
     np.save(path, np.load(path)[:-1])
-    with pytest.raises(SketchstackError, match=r"fair, fold 0: test.npy has 39 rows, the test shards 40"):
+    with pytest.raises(SketchstackError, match=r"fair, fold 0: test\.npy holds 39 rows that are not the 40 of"):
         stage.check_learner(opened(learners[0]), rows)
 
 
