@@ -65,7 +65,7 @@ def main() -> None:
     if arguments.kill_at is not None:
         _kill_at(learner, arguments.kill_at)
     learner.fit(
-        toy_drawings(128, seed=1), Checkpoint(arguments.folder / "last.safetensors", {"test": "toy"}, 0.0), "toy"
+        toy_drawings(512, seed=1), Checkpoint(arguments.folder / "last.safetensors", {"test": "toy"}, 0.0), "toy"
     )
     learner.save(arguments.folder)
     unseen = toy_drawings(64, seed=2)
