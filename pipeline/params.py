@@ -85,7 +85,7 @@ class Oof(Block):
         max_rows: rows a learner caches out of fold in all, an equal share of each fold.
     """
 
-    max_rows: Count
+    max_rows: Annotated[int, Field(ge=100)]
 
 
 class Training(Block):
@@ -318,6 +318,19 @@ def _block_at(place: tuple[int | str, ...]) -> type[BaseModel] | None:
     return block
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML whose mappings name nothing twice: of a block pasted twice, the last would win unnoticed."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for name in names:
+            if names.count(name) > 1:
+                raise yaml.YAMLError(
+                    f"{name!r} stands twice in one block, the block at line {node.start_mark.line + 1}"
+                )
+        return super().construct_mapping(node, deep)
+
+
 def load_params(path: Path = PARAMS) -> Params:
     """Read and check a params file.
 
@@ -325,7 +338,7 @@ def load_params(path: Path = PARAMS) -> Params:
         SketchstackError: the file is missing, is not YAML, or does not fit the schema.
     """
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except FileNotFoundError:
         raise SketchstackError(f"{Path.cwd() / path} is missing; run from the repository's root.") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

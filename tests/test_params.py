@@ -163,7 +163,7 @@ def test_a_learner_without_a_block_is_told_with_those_that_have_one():
         ("threads", 1),
         ("folds", [0, 1, 2, 3]),
         ("shuffle.shards", 3),
-        ("oof.max_rows", 10),
+        ("oof.max_rows", 1000),
     ],
 )
 def test_whatever_a_learner_s_predictions_depend_on_changes_its_hash(place, value):
@@ -212,3 +212,10 @@ def test_a_block_is_checked_against_the_function_that_takes_it(block, told):
 
 def test_a_block_that_fits_its_function_passes():
     check_keywords("encoding", {"side": 8, "margin": 1}, takes)
+
+
+def test_a_block_that_stands_twice_is_refused(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("seed: 1\nlearners:\n  gru: {a: 1}\n  lstm: {a: 1}\n  gru: {a: 2}\n")
+    with pytest.raises(SketchstackError, match=r"'gru' stands twice in one block, the block at line 3"):
+        load_params(path)

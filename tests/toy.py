@@ -64,9 +64,9 @@ def main() -> None:
     learner = toy_learner(arguments.learner)
     if arguments.kill_at is not None:
         _kill_at(learner, arguments.kill_at)
-    learner.fit(
-        toy_drawings(512, seed=1), Checkpoint(arguments.folder / "last.safetensors", {"test": "toy"}, 0.0), "toy"
-    )
+    seconds = 3600.0 if arguments.kill_at is None else 0.0  # every step, to have one when the end comes
+    checkpoint = Checkpoint(arguments.folder / "last.safetensors", {"test": "toy"}, seconds)
+    learner.fit(toy_drawings(1024, seed=1), checkpoint, "toy")
     learner.save(arguments.folder)
     unseen = toy_drawings(64, seed=2)
     np.save(arguments.folder / "probabilities.npy", learner.predict_proba(unseen))
