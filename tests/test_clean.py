@@ -12,6 +12,7 @@ SYNTHETIC = Path(__file__).parents[1] / "profiles/synthetic.yaml"
 def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     params = yaml.safe_load(SYNTHETIC.read_text()) | {"ensemble": ["alpha", "beta"], "folds": [0, 1, 2]}
+    params["learners"] = dict.fromkeys(["alpha", "beta", "gamma"], params["learners"]["gru"])
     Path("params.yaml").write_text(yaml.safe_dump(params))
     for place in ("alpha/fold0", "alpha/fold1", "alpha/fold3", "beta/fold0", "gamma/fold0"):
         Path("models/base", place).mkdir(parents=True)

@@ -194,6 +194,6 @@ def test_a_learner_is_read_fold_by_fold_and_checked_against_the_params_in_force(
         read_learner("lstm", params, WORDS, tmp_path)
 
 
-@pytest.mark.parametrize(("max_rows", "share"), [(1000, 40), (120, 40), (119, 39), (30, 10), (31, 10), (3, 1)])
+@pytest.mark.parametrize(("max_rows", "share"), [(1000, 40), (120, 40), (119, 39), (100, 33), (101, 33)])
 def test_a_fold_caches_an_equal_share_of_max_rows(max_rows, share):
     assert cached_share(40, some_params(oof={"max_rows": max_rows})) == share
