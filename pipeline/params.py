@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import inspect
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -261,7 +262,7 @@ def _paragraph(path: Path, error: ValidationError) -> str:
     """Turn pydantic's list of faults into a paragraph that names each by its place in the file."""
     faults = []
     for fault in error.errors():
-        where = ".".join(str(part) for part in fault["loc"]) or "the file"
+        where = ".".join(str(part) for part in fault["loc"])
         if fault["type"] == "extra_forbidden":
             block = _block_at(fault["loc"][:-1])
             known = ", ".join(block.model_fields) if block else "other names"
@@ -269,8 +270,11 @@ def _paragraph(path: Path, error: ValidationError) -> str:
         elif fault["type"] == "missing":
             faults.append(f"{where} is missing")
         else:
+            place = f"{where}: " if where else ""
             value = "" if isinstance(fault["input"], dict) else f" (it is {fault['input']!r})"
-            faults.append(f"{where}: {fault['msg'].removeprefix('Value error, ')}{value}")
+            # YAML 1.1 reads 1e-3 as text.
+            hint = "; write 0.001 or 1.0e-3" if re.fullmatch(r"\d+e-?\d+", str(fault["input"])) else ""
+            faults.append(f"{place}{fault['msg'].removeprefix('Value error, ')}{value}{hint}")
     return f"{path}: {'; '.join(faults)}. See profiles/ for complete params files."
 
 

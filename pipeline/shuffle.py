@@ -253,6 +253,23 @@ def write_test(raw: RawFile, words: Words, spill: Path, folder: Path) -> tuple[S
     return spilled, written
 
 
+def check_apart(spilled: Iterable[Spilled], test: Spilled) -> None:
+    """Stop if a drawing is in the training files and in the test file.
+
+    Raises:
+        SketchstackError: it names the first key_id that is in both.
+    """
+    for each in spilled:
+        shared = np.flatnonzero(np.isin(each.keys[:, 0], test.keys[:, 0]))
+        if len(shared):
+            key_id, _, line = each.keys[shared[0]]
+            raise SketchstackError(
+                f"{each.file.path}, line {line}: key_id {key_id} is in {test.file.path} too ({len(shared)} such rows "
+                "in this file): a test drawing must not be trained on. Remove the rows, or fetch the files again with "
+                "`make data`."
+            )
+
+
 def write_rejects(path: Path, spilled: Iterable[Spilled]) -> Counter[str]:
     """Write rejects.csv (file, line, key_id, reason); return how often each kind of reason occurs."""
     reasons: Counter[str] = Counter()
@@ -331,6 +348,7 @@ def main() -> None:
             spilled = spill_training(params, words, files, Path(spill))
             counts = write_folds(params, len(words), spilled, Path(spill), folder)
             test, test_rows = write_test(test_file(params, len(files)), words, Path(spill), folder)
+            check_apart(spilled, test)
             reasons = write_rejects(folder / "rejects.csv", [*spilled, test])
         rows = sum(each.rows for each in spilled) + test.rows
         check_counts(rows, int(counts.sum()) + test_rows, reasons, params.shuffle.max_rejected)

@@ -15,6 +15,8 @@ from pipeline.learners._base import available, learner_class, one_cycle
 from pipeline.params import check_keywords, load_params
 from tests.conftest import ROOT
 
+ZOO = {"mobilenet"}  # minutes of compiling: only in the slow set
+
 
 def train_toy(learner: str, folder: Path, *options: str) -> subprocess.CompletedProcess[str]:
     folder.mkdir(exist_ok=True)
@@ -22,7 +24,9 @@ def train_toy(learner: str, folder: Path, *options: str) -> subprocess.Completed
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
-@pytest.mark.parametrize("learner", available())
+@pytest.mark.parametrize(
+    "learner", [pytest.param(name, marks=pytest.mark.slow if name in ZOO else ()) for name in available()]
+)
 def test_a_learner_learns_reloads_and_ends_with_the_same_bytes_when_it_was_killed(learner, tmp_path):
     undisturbed = train_toy(learner, tmp_path / "undisturbed")
     assert undisturbed.returncode == 0, undisturbed.stderr

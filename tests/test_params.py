@@ -219,3 +219,17 @@ def test_a_block_that_stands_twice_is_refused(tmp_path):
     path.write_text("seed: 1\nlearners:\n  gru: {a: 1}\n  lstm: {a: 1}\n  gru: {a: 2}\n")
     with pytest.raises(SketchstackError, match=r"'gru' stands twice in one block, the block at line 3"):
         load_params(path)
+
+
+def test_a_number_that_yaml_reads_as_text_is_told_how_to_write_it(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(SYNTHETIC.read_text().replace("learning_rate: 0.004", "learning_rate: 1e-3", 1))
+    with pytest.raises(SketchstackError, match=r"learning_rate: .* \(it is '1e-3'\); write 0\.001 or 1\.0e-3"):
+        load_params(path)
+
+
+def test_a_learner_without_a_block_is_refused_with_those_that_have_one(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text(SYNTHETIC.read_text().replace("ensemble: [mobilenet,", "ensemble: [mobilenett,"))
+    with pytest.raises(SketchstackError, match=r"yaml: 'mobilenett' has no block learners\.mobilenett; there are gru"):
+        load_params(path)

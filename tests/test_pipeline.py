@@ -57,7 +57,6 @@ def clone(tmp_path_factory) -> Path:
     run("git", "init", "-q", cwd=folder)
     run("git", "add", "-A", cwd=folder)
     run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", "start", cwd=folder)
-    run("dvc", "config", "cache.dir", str(folder / ".cache"), "--local", cwd=folder)
     run("dvc", "repro", cwd=folder)
     return folder
 

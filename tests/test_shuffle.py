@@ -273,16 +273,16 @@ def test_ndjson_gives_the_same_bytes_as_csv(tmp_path):
 def test_test_rows_keep_the_order_of_their_file(tmp_path, monkeypatch):
     monkeypatch.setattr(shuffle, "TEST_SHARD", 4)
     monkeypatch.setattr(shuffle, "BLOCK", 2)
-    keys = [9, 3, 7, 1, 8, 2, 6]
+    keys = [909, 903, 907, 901, 908, 902, 906]
     test = [line_of_test(key) for key in keys]
-    broken = [*test[:2], "5,NA", *test[2:], line_of_test(7)]
+    broken = [*test[:2], "5,NA", *test[2:], line_of_test(907)]
     write_competition(tmp_path, small(), test=broken, max_rejected=1.0)
     folds = run_shuffle(tmp_path)
     shards = open_shards([folds / "test"])
     assert shards.key_id.tolist() == keys
     assert set(shards.word.tolist()) == {-1}
     drawings = shards[:]
-    assert [[x.tolist(), y.tolist()] for x, y in drawings.strokes_of(4)] == sketch(8)
+    assert [[x.tolist(), y.tolist()] for x, y in drawings.strokes_of(4)] == sketch(908)
     assert sorted(path.name for path in (folds / "test").iterdir()) == ["0000.arrow", "0001.arrow", "0002.arrow"]
     assert [(row["line"], row["reason"]) for row in rejected(folds / "rejects.csv")] == [
         ("4", "2 fields in place of 3"),
@@ -411,3 +411,10 @@ def test_memory_holds_a_block_of_rows_however_many_there_are(tmp_path, monkeypat
     assert (many - few) / (2560 - 256) < 100, (
         "bytes a row: key_id, hash and line are 24, joined 48, a parsed row is over 600"
     )
+
+
+def test_a_drawing_in_both_the_training_and_the_test_files_stops_the_stage(tmp_path):
+    write_competition(tmp_path, small(), test=[line_of_test(500), line_of_test(105)])
+    text = failing_shuffle(tmp_path)
+    assert "wine glass.csv, line 6: key_id 105 is in data/synthetic/test_simplified.csv too (1 such rows" in text
+    assert not (tmp_path / "folds").exists()
