@@ -5,22 +5,26 @@ Any step can be asked for first, so a run that was killed goes on with the very 
 
 from __future__ import annotations
 
-import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from pipeline.drawings import Drawings, Shards
-from pipeline.encodings import random_affine
+from pipeline.encodings import Distortion, num_threads, random_distortion, workers
 from pipeline.params import Augmentation
 
-Encode = Callable[[Drawings, np.ndarray], Any]
-AHEAD = 4  # batches made before they are asked for
+Encode = Callable[[Drawings, Distortion], Any]
+Made = TypeVar("Made")
+AHEAD = 2  # batches that each thread makes before they are asked for
+REUSED = 2**25 - 2**16  # bytes; the largest block that glibc counts
 _SHUFFLE, _AUGMENT = 1, 2  # keep the random streams apart; not 0, which a seed sequence takes for padding
+_ordering = threading.Lock()
 
 
 class Batch(NamedTuple):
@@ -43,8 +47,8 @@ class Batches:
 
     Attributes:
         drawings: the training rows.
-        encode: drawings and their affine maps → inputs.
-        augmentation: limits of the random affine maps.
+        encode: drawings and their distortion → inputs.
+        augmentation: limits of the random distortions.
         batch_size: drawings a step; an epoch's last, smaller batch is left out (other rows each epoch).
         seed: all that the order and the augmentation derive from, as integers (the seed, the held-out fold).
     """
@@ -66,47 +70,45 @@ class Batches:
         rows = _order(len(self.drawings), (*self.seed, _SHUFFLE, epoch))[place * self.batch_size :][: self.batch_size]
         drawings = self.drawings.take(rows)
         rng = np.random.default_rng([*self.seed, _AUGMENT, epoch, place])
-        affine = random_affine(rng, len(drawings), self.augmentation)
-        return Batch(step, self.encode(drawings, affine), drawings.word.astype(np.int64))
+        distortion = random_distortion(rng, len(drawings), self.augmentation)
+        return Batch(step, self.encode(drawings, distortion), drawings.word.astype(np.int64))
 
     def steps(self, start: int, end: int) -> Iterator[Batch]:
-        """The batches of steps start..end-1, made ahead on a thread of their own."""
-        return made_ahead((self.batch(step) for step in range(start, end)), AHEAD)
+        """The batches of steps start..end-1, made ahead on threads of their own."""
+        return made_ahead(self.batch, range(start, end))
+
+
+def _order(rows: int, seed: tuple[int, ...]) -> np.ndarray:
+    """The order of the rows in one epoch: (rows,) unsigned integers, 4 bytes a row where that will do."""
+    with _ordering:  # threads that come to a new epoch together shuffle it once
+        return _shuffled(rows, seed)
 
 
 @lru_cache(maxsize=2)
-def _order(rows: int, seed: tuple[int, ...]) -> np.ndarray:
-    """The order of the rows in one epoch: (rows,) int64."""
-    return np.random.default_rng(seed).permutation(rows)
+def _shuffled(rows: int, seed: tuple[int, ...]) -> np.ndarray:
+    order = np.arange(rows, dtype=np.uint32 if rows <= 2**32 else np.uint64)
+    np.random.default_rng(seed).shuffle(order)
+    return order
 
 
-def made_ahead(items: Iterator[Batch], ahead: int) -> Iterator[Batch]:
-    """Draw items from an iterator on a thread, up to `ahead` of them early; errors come through."""
-    made: queue.Queue[Batch | BaseException | None] = queue.Queue(ahead)
-    stop = threading.Event()
+def made_ahead(make: Callable[[int], Made], numbers: range) -> Iterator[Made]:
+    """make(number) for each number in order, made early on threads, AHEAD a thread; errors come through.
 
-    def put(item: Batch | BaseException | None) -> None:
-        while not stop.is_set():
-            try:
-                return made.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work() -> None:
+    Threads share whole items out, not the drawings of one: that costs less, and what Python does for one item runs
+    beside the kernels of another.
+    """
+    # To free one large block tells glibc to keep blocks up to that size, in place of giving each batch back to the
+    # system, which would map and clear every page of the next one.
+    np.empty(REUSED, np.uint8)
+    waiting: deque[Future[Made]] = deque()
+    with workers() as makers:
         try:
-            for item in items:
-                put(item)
-                if stop.is_set():
-                    return
-            put(None)
-        except BaseException as error:  # handed to the consumer, which raises it
-            put(error)
-
-    threading.Thread(target=work, daemon=True).start()
-    try:
-        while (item := made.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stop.set()
+            for number in numbers:
+                waiting.append(makers.submit(make, number))
+                if len(waiting) > AHEAD * num_threads():
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for each in waiting:
+                each.cancel()

@@ -23,7 +23,8 @@ from pipeline.errors import SketchstackError, one_paragraph_errors
 DATA = Path("data")
 COMPETITION = "quickdraw-doodle-recognition"
 NEEDED = ("train_simplified", "test_simplified.csv", "sample_submission.csv")
-WELCOME = ("test_labels.csv", "ndjson_simplified", "ndjson_raw")
+PACKED = ("", ".zip", ".gz")  # how the drawings may lie there; shuffle reads them so
+WELCOME = ("test_labels.csv", "ndjson_simplified", "ndjson_raw", "train_raw", "test_raw.csv")
 
 
 def competition_files(folder: Path) -> list[Path]:
@@ -32,14 +33,20 @@ def competition_files(folder: Path) -> list[Path]:
     Raises:
         SketchstackError: a needed file is missing, or train_simplified holds none.
     """
-    missing = [name for name in NEEDED if not _files(folder / name)]
+    missing = [name for name in NEEDED if not _there(folder, name)]
     if missing:
         raise SketchstackError(
             f"{folder} is no folder of competition files: it lacks {' and '.join(missing)}. It must hold "
-            f"{', '.join(NEEDED)}, as the competition's download does."
+            f"{', '.join(NEEDED)}, as the competition's download does; drawings may be packed as .zip or .gz."
         )
-    found = [path for name in (*NEEDED, *WELCOME) for path in _files(folder / name)]
+    found = [path for name in (*NEEDED, *WELCOME) for path in _there(folder, name)]
     return [path.relative_to(folder) for path in found]
+
+
+def _there(folder: Path, name: str) -> list[Path]:
+    """The files that a name stands for in a folder: drawings may be packed."""
+    endings = ("",) if name == "sample_submission.csv" else PACKED
+    return next((files for ending in endings if (files := _files(folder / f"{name}{ending}"))), [])
 
 
 def _files(path: Path) -> list[Path]:

@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from pipeline.errors import SketchstackError
 
@@ -21,6 +30,17 @@ Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 Widths = Annotated[list[Count], Field(min_length=1)]
 Width = Annotated[float, Field(ge=0)]
+Fit = Literal["truncate", "resample"]
+
+
+def _each_once(names: list[str]) -> list[str]:
+    if len(set(names)) != len(names):
+        raise ValueError("a name stands twice; name each once")
+    return names
+
+
+Channel = Literal["stroke_order", "thirds", "velocity", "pause"]
+Channels = Annotated[list[Channel], Field(min_length=1), AfterValidator(_each_once)]
 
 
 class Block(BaseModel):
@@ -114,7 +134,7 @@ class Training(Block):
 
 
 class Augmentation(Block):
-    """Random affine maps of the strokes of a training drawing, before it is encoded.
+    """Random distortions of a training drawing, before it is encoded.
 
     Attributes:
         flip: probability of mirroring left and right.
@@ -122,6 +142,8 @@ class Augmentation(Block):
         scale: largest change of size, of each axis on its own: 0.1 draws from 0.9 to 1.1.
         shear: largest horizontal shear, either way.
         shift: largest shift as a share of the canvas, either way, of each axis on its own.
+        jitter: largest shift of each point on its own, as `shift` is.
+        stroke_dropout: probability that a stroke is left out; the one with the most points always stays.
         mirror_test: average predictions over a drawing and its mirror image.
     """
 
@@ -130,6 +152,8 @@ class Augmentation(Block):
     scale: Annotated[float, Field(ge=0, lt=1)]
     shear: Annotated[float, Field(ge=0)]
     shift: Share
+    jitter: Share
+    stroke_dropout: Share
     mirror_test: bool
 
 

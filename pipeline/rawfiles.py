@@ -1,63 +1,93 @@
-"""Raw competition files, row by row: Kaggle's simplified CSV and Google's simplified ndjson.
+"""Raw competition files: which there are, how each is packed and laid out, and its text in blocks of whole lines.
 
-A row is a line, so a broken quote spoils its own row and no other. What is wrong with a row becomes a Reject; what is
-wrong with a file stops the stage.
+Kaggle's CSVs and Google's ndjson, simplified or raw, plain, .gz, or in a .zip. A row is a line, so a broken quote
+spoils its own row and no other. What is wrong with a file stops the stage.
 """
 
 from __future__ import annotations
 
 import csv
-import datetime
 import difflib
-import itertools
-import json
-import re
+import gzip
+import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
 
 from pipeline.errors import SketchstackError
 from pipeline.params import Params
-from pipeline.strokes import BadDrawingError, Strokes, check_drawing, parse_drawing
+from pipeline.records import BadRowError, csv_record, decoded_drawing, json_record
 from pipeline.words import Words, spell
 
 COLUMNS = ("key_id", "drawing")  # what no file can do without
 TRAINING_COLUMNS = (*COLUMNS, "word")
 FIRST = 3  # rows that speak for their file
-LONGEST = 80  # characters of a field that a reject repeats
-INT64 = range(-(2**63), 2**63)
-COUNTRY = re.compile(r"[A-Z]{2}")
-STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
-INTEGER = re.compile(r"-?[0-9]{1,19}")  # int() would also read 1_0 and other scripts' digits
-csv.field_size_limit(2**26)  # raw drawings reach megabytes
+SEARCHED = 100  # rows looked through for a drawing that shows whether the file is raw
+BLOCK = 2**22  # bytes read at a time
+LINE_FEED = ord("\n")
+LONGEST_LINE = 2**26  # bytes; a line that is longer is no row
 
 
 class RawFile(NamedTuple):
-    """A file of drawings: its path, its number among all files, and its word as Kaggle spells it (None: test)."""
+    """A file of drawings.
+
+    Attributes:
+        path: where it lies; the .zip if it lies in one.
+        number: its number among all files.
+        word: its word as Kaggle spells it; None for the test set.
+        member: its name in the .zip.
+    """
 
     path: Path
     number: int
     word: str | None
+    member: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
 
 
-class Reject(NamedTuple):
-    """A row that was left out, as in rejects.csv. `line` counts from 1, the header included."""
+class Layout(NamedTuple):
+    """How a raw file is to be read.
 
-    file: str
-    line: int
-    key_id: str
-    reason: str
+    Attributes:
+        columns: of a CSV; none for ndjson.
+        above: lines above the first row, the header included.
+        timed: whether it holds raw drawings, `[[x...], [y...], [t...]]` a stroke.
+    """
+
+    columns: tuple[str, ...]
+    above: int
+    timed: bool
 
 
-class Row(NamedTuple):
-    """A row of a raw file, parsed and checked."""
+class Block(NamedTuple):
+    """Some whole lines of a file.
 
-    line: int
-    key_id: int
-    countrycode: str | None
-    recognized: bool | None
-    timestamp: datetime.datetime | None
-    strokes: Strokes
+    Attributes:
+        first: number of the first line, from 1.
+        lines: how many there are.
+        text: (bytes,) uint8, each line ending in a line feed; None for one line that is longer than LONGEST_LINE.
+            It is overwritten when the next block is read.
+    """
+
+    first: int
+    lines: int
+    text: np.ndarray | None
+
+
+class Stream(Protocol):
+    """What is read of a file, packed or not."""
+
+    def readinto(self, into: memoryview, /) -> int | None:
+        """Fill a buffer; returns how many bytes there were, 0 at the end."""
+
+    def readline(self, limit: int, /) -> bytes:
+        """The next line with its end, or so many bytes of it."""
 
 
 def training_files(params: Params) -> tuple[Words, list[RawFile]]:
@@ -67,40 +97,62 @@ def training_files(params: Params) -> tuple[Words, list[RawFile]]:
         SketchstackError: the folder is missing or empty, or `shuffle.words` names a word that has no file.
     """
     folder = Path(params.data.folder, params.data.train)
-    if not folder.is_dir():
+    packed = folder.with_name(f"{folder.name}.zip")
+    if not folder.is_dir() and not packed.is_file():
         raise SketchstackError(
-            f"the folder {folder} is missing; fetch it with `make data NAME={params.profile}`, or name another in "
-            "params.yaml under data."
+            f"the folder {folder} is missing, and there is no {packed.name}; fetch it with `make data "
+            f"NAME={params.profile}`, or name another in params.yaml under data."
         )
-    paths = _paths_by_word(folder)
-    if not paths:
-        raise SketchstackError(f"{folder} holds no <word>.csv or <word>.ndjson; fetch the files with `make data`.")
-    wanted = set(paths) if params.shuffle.words == "all" else {spell(word) for word in params.shuffle.words}
-    for word in sorted(wanted - set(paths)):
-        near = ", ".join(difflib.get_close_matches(word, paths, 3)) or "no word like it"
-        raise SketchstackError(f"params.yaml, shuffle.words: unknown word {word!r}; {folder} has {near}.")
+    place, paths = (folder, sorted(folder.iterdir())) if folder.is_dir() else (packed, [packed])
+    files = _by_word(place, [file for path in paths for file in _files_of(path)])
+    if not files:
+        raise SketchstackError(
+            f"{place} holds no <word>.csv or <word>.ndjson, plain, .gz or .zip; fetch the files with `make data`."
+        )
+    wanted = set(files) if params.shuffle.words == "all" else {spell(word) for word in params.shuffle.words}
+    for word in sorted(wanted - set(files)):
+        near = ", ".join(difflib.get_close_matches(word, files, 3)) or "no word like it"
+        raise SketchstackError(f"params.yaml, shuffle.words: unknown word {word!r}; {place} has {near}.")
     words = Words.from_names(wanted)
     if len(words) < 2:
         raise SketchstackError(
-            f"{folder} with shuffle.words gives {len(words)} of the two words that a competition needs at least; "
+            f"{place} with shuffle.words gives {len(words)} of the two words that a competition needs at least; "
             "name more in params.yaml, or fetch the files again with `make data`."
         )
-    return words, [RawFile(paths[word], number, word) for number, word in enumerate(words.names)]
+    return words, [files[word]._replace(number=number) for number, word in enumerate(words.names)]
 
 
-def _paths_by_word(folder: Path) -> dict[str, Path]:
-    paths: dict[str, Path] = {}
-    for path in sorted(path for path in folder.iterdir() if not path.name.startswith(".")):
-        if path.suffix in (".gz", ".zip"):
-            raise SketchstackError(f"{path} is packed; unpack it first, for instance with gunzip or unzip.")
-        if path.suffix not in (".csv", ".ndjson"):
-            continue
-        twin = paths.setdefault(spell(path.stem), path)
-        if twin != path:
-            raise SketchstackError(
-                f"{folder} has {twin.name} and {path.name}, two files of one word; remove one of them."
-            )
-    return paths
+def _files_of(path: Path) -> list[RawFile]:
+    """The files of drawings that a path stands for: itself, those in a .zip, or none."""
+    if path.name.startswith("."):
+        return []
+    if path.suffix != ".zip":
+        word = _stem(path.name)
+        return [RawFile(path, 0, spell(word))] if word else []
+    try:
+        with zipfile.ZipFile(path) as packed:
+            members = sorted(packed.namelist())
+    except zipfile.BadZipFile as error:
+        raise _damaged(path, error) from None
+    names = [(member, Path(member).name) for member in members if not member.startswith("__MACOSX")]
+    return [RawFile(path, 0, spell(_stem(name)), member) for member, name in names if _stem(name)]
+
+
+def _stem(name: str) -> str:
+    """The name of a file of drawings without its endings; empty if it is no such file."""
+    name = name.removesuffix(".gz")
+    stem = name.removesuffix(".csv").removesuffix(".ndjson")
+    return stem if stem != name else ""
+
+
+def _by_word(place: Path, files: Iterable[RawFile]) -> dict[str, RawFile]:
+    found: dict[str, RawFile] = {}
+    for file in files:
+        twin = found.setdefault(str(file.word), file)
+        if twin != file:
+            names = [Path(each.member or each.path).name for each in (twin, file)]
+            raise SketchstackError(f"{place} has {' and '.join(names)}, two files of one word; remove one of them.")
+    return found
 
 
 def test_file(params: Params, number: int) -> RawFile:
@@ -110,31 +162,105 @@ def test_file(params: Params, number: int) -> RawFile:
         SketchstackError: it is missing.
     """
     path = Path(params.data.folder, params.data.test)
-    if not path.is_file():
-        raise SketchstackError(f"the test file {path} is missing; fetch it with `make data NAME={params.profile}`.")
-    return RawFile(path, number, None)
+    for place in (path, path.with_name(f"{path.name}.gz"), path.with_name(f"{path.name}.zip")):
+        if place.is_file():
+            files = _files_of(place)
+            if len(files) != 1:
+                raise SketchstackError(
+                    f"{place} holds {len(files)} files of drawings in place of one; unpack {path.name} beside it."
+                )
+            return files[0]._replace(number=number, word=None)
+    raise SketchstackError(f"the test file {path} is missing; fetch it with `make data NAME={params.profile}`.")
 
 
-def read_rows(raw: RawFile) -> Iterator[Row | Reject]:
-    """Every row of a file in order: parsed, or as a reject with its reason. Blank lines are no rows.
+@contextmanager
+def _opened(raw: RawFile) -> Iterator[Stream]:
+    """The text of a file, unpacked.
+
+    Raises:
+        SketchstackError: a packed file breaks off or is damaged.
+    """
+    with ExitStack() as files:
+        try:
+            if raw.member:
+                member = files.enter_context(zipfile.ZipFile(raw.path)).open(raw.member)
+                stream: Any = files.enter_context(member)
+                if raw.member.endswith(".gz"):
+                    stream = files.enter_context(gzip.open(stream))
+            else:
+                stream = files.enter_context((gzip.open if raw.path.suffix == ".gz" else open)(raw.path, "rb"))
+            yield stream
+        except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
+            raise _damaged(raw, error) from None
+
+
+def _damaged(raw: RawFile | Path, error: Exception) -> SketchstackError:
+    return SketchstackError(f"{raw} cannot be unpacked to its end ({error}); fetch it again with `make data`.")
+
+
+def layout_of(raw: RawFile) -> Layout:
+    """Look at a file's header and its first rows.
 
     Raises:
         SketchstackError: the file cannot be read as a whole: no rows, a column is missing, another word's file.
     """
-    records = (_ndjson_records if raw.path.suffix == ".ndjson" else _csv_records)(raw)
-    first = list(itertools.islice(records, FIRST))
-    if not first:
-        raise SketchstackError(f"{raw.path} has no rows; fetch it again with `make data`, or leave its word out.")
-    _check_file(raw, [(line, record) for line, record in first if isinstance(record, dict)])
-    for line, record in itertools.chain(first, records):
-        try:
-            yield _checked(line, record, raw.word)
-        except BadDrawingError as error:
-            key_id = record.get("key_id", "") if isinstance(record, dict) else ""
-            yield Reject(str(raw.path), line, str(key_id)[:LONGEST], str(error))
+    in_csv = ".csv" in Path(raw.member or raw.path).suffixes
+    with _opened(raw) as stream:
+        lines = _filled_lines(stream)
+        above, columns = _header(raw, lines) if in_csv else (0, ())
+        first, timed, rows = [], None, 0
+        for number, line in lines:
+            rows += 1
+            try:
+                record = csv_record(line, list(columns)) if in_csv else json_record(line)
+                timed = _is_raw(record) if timed is None else timed
+                first.append((number, record))
+            except BadRowError:
+                pass
+            if rows >= SEARCHED or (rows >= FIRST and timed is not None):
+                break
+    if not rows:
+        raise SketchstackError(f"{raw} has no rows; fetch it again with `make data`, or leave its word out.")
+    _check_first(raw, first[:FIRST])
+    return Layout(columns, above, bool(timed))
 
 
-def _check_file(raw: RawFile, first: list[tuple[int, dict[str, Any]]]) -> None:
+def _filled_lines(stream: Stream) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not blank, numbered from 1."""
+    number = 0
+    while line := stream.readline(LONGEST_LINE):
+        number += 1
+        if line.strip():
+            yield number, line
+
+
+def _header(raw: RawFile, lines: Iterator[tuple[int, bytes]]) -> tuple[int, tuple[str, ...]]:
+    """The number of the header's line, and its columns."""
+    number, header = next(lines, (1, b""))
+    try:
+        columns = next(csv.reader([header.decode("utf-8-sig")]), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SketchstackError(
+            f"{raw}, line 1: the header is not CSV in UTF-8 with lines that end in a line feed ({error}). "
+            "Give the file the ending .gz or .zip if it is packed, or fetch it again with `make data`."
+        ) from None
+    for column in TRAINING_COLUMNS if raw.word else COLUMNS:
+        if column not in columns:
+            raise _missing_field(raw, 1, column, columns)
+    for column in columns:
+        if columns.count(column) > 1:
+            raise SketchstackError(f"{raw}, line {number}: the column {column!r} stands there twice; remove one.")
+    return number, tuple(columns)
+
+
+def _is_raw(record: dict[str, Any]) -> bool | None:
+    """Whether a record's drawing has times; None if it does not tell."""
+    drawing = decoded_drawing(record)
+    stroke = drawing[0] if isinstance(drawing, list) and drawing else None
+    return len(stroke) == 3 if isinstance(stroke, list) and len(stroke) in (2, 3) else None
+
+
+def _check_first(raw: RawFile, first: list[tuple[int, dict[str, Any]]]) -> None:
     """Stop if the first records all lack a field or are all of another word: then it is the file that is wrong."""
     for field in TRAINING_COLUMNS if raw.word else COLUMNS:
         if first and all(field not in record for _, record in first):
@@ -142,115 +268,51 @@ def _check_file(raw: RawFile, first: list[tuple[int, dict[str, Any]]]) -> None:
     if raw.word and first and all(spell(str(record["word"])) != raw.word for _, record in first if "word" in record):
         line, record = first[0]
         raise SketchstackError(
-            f"{raw.path}, line {line}: the word is {record.get('word')!r}, but the file's name says {raw.path.stem!r}; "
-            "rename the file after its word, or fetch it again with `make data`."
+            f"{raw}, line {line}: the word is {record.get('word')!r}, but the file's name says "
+            f"{_stem(Path(raw.member or raw.path).name)!r}; rename the file after its word, or fetch it again with "
+            "`make data`."
         )
 
 
 def _missing_field(raw: RawFile, line: int, field: str, fields: Iterable[str]) -> SketchstackError:
     return SketchstackError(
-        f"{raw.path}, line {line}: the column {field!r} is missing; there are {', '.join(fields) or 'none'}. "
+        f"{raw}, line {line}: the column {field!r} is missing; there are {', '.join(fields) or 'none'}. "
         "Fetch the file again with `make data`."
     )
 
 
-def _lines(path: Path) -> Iterator[tuple[int, bytes]]:
-    """Lines that are not blank, numbered from 1."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            if line.strip():
-                yield number, line
-
-
-def _csv_records(raw: RawFile) -> Iterator[tuple[int, dict[str, str] | str]]:
-    """Each line after the header as a dict by column, or the reason why it is none."""
-    lines = _lines(raw.path)
-    _, header = next(lines, (1, b""))
-    try:
-        columns = next(csv.reader([header.decode("utf-8-sig")]), [])
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise SketchstackError(
-            f"{raw.path}, line 1: the header is not CSV in UTF-8 with lines that end in a line feed ({error}). "
-            "Unpack the file if it is compressed, or fetch it again with `make data`."
-        ) from None
-    missing = [column for column in (TRAINING_COLUMNS if raw.word else COLUMNS) if column not in columns]
-    if missing:
-        raise _missing_field(raw, 1, missing[0], columns)
-    for number, line in lines:
-        try:
-            values = next(csv.reader([line.decode("utf-8")], strict=True))
-        except UnicodeDecodeError:
-            yield number, "line is not UTF-8"
-        except csv.Error as error:
-            yield number, f"line is not CSV: {error}"
-        else:
-            record = dict(zip(columns, values, strict=False))
-            yield number, record if len(values) == len(columns) else f"{len(values)} fields in place of {len(columns)}"
-
-
-def _ndjson_records(raw: RawFile) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """Each line as a dict, or the reason why it is none."""
-    for number, line in _lines(raw.path):
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            yield number, "line is not JSON"
-        else:
-            yield number, record if isinstance(record, dict) else "line is not a JSON object"
-
-
-def _checked(line: int, record: dict[str, Any] | str, word: str | None) -> Row:
-    """A row from a record.
+def blocks(raw: RawFile, above: int) -> Iterator[Block]:
+    """The lines of a file behind the first `above`, about BLOCK bytes at a time.
 
     Raises:
-        BadDrawingError: the record cannot be used; its text is the reason.
+        SketchstackError: a packed file breaks off or is damaged.
     """
-    if isinstance(record, str):
-        raise BadDrawingError(record)
-    if word is not None and spell(str(record.get("word", ""))) != word:
-        raise BadDrawingError(f"word is not the file's: {str(record.get('word'))[:LONGEST]!r}")
-    drawing = record.get("drawing")
-    strokes = parse_drawing(drawing) if isinstance(drawing, str) else check_drawing(drawing)
-    return Row(
-        line,
-        _key_id(record.get("key_id")),
-        _countrycode(record.get("countrycode")),
-        _recognized(record.get("recognized")),
-        _timestamp(record.get("timestamp")),
-        strokes,
-    )
-
-
-def _key_id(value: Any) -> int:
-    written = isinstance(value, str) and INTEGER.fullmatch(value)
-    if not (written or type(value) is int) or int(value) not in INT64:
-        raise BadDrawingError("key_id is not a 64-bit integer")
-    return int(value)
-
-
-def _countrycode(value: Any) -> str | None:
-    if not value:
-        return None
-    if not isinstance(value, str) or not COUNTRY.fullmatch(value):
-        raise BadDrawingError("countrycode is not two capital letters")
-    return value
-
-
-def _recognized(value: Any) -> bool | None:
-    if value is None or value == "":
-        return None
-    if str(value) not in ("True", "False"):
-        raise BadDrawingError("recognized is neither True nor False")
-    return str(value) == "True"
-
-
-def _timestamp(value: Any) -> datetime.datetime | None:
-    if not value:
-        return None
-    try:
-        if not STAMP.match(str(value)):
-            raise ValueError
-        stamp = datetime.datetime.fromisoformat(str(value).removesuffix(" UTC"))
-    except ValueError:
-        raise BadDrawingError("timestamp is not a date and time") from None
-    return stamp.replace(tzinfo=stamp.tzinfo or datetime.UTC)
+    buffer, kept, line = bytearray(BLOCK + 1), 0, 1 + above
+    with _opened(raw) as stream:
+        for _ in range(above):
+            stream.readline(LONGEST_LINE)
+        while True:
+            if kept + 1 == len(buffer):
+                buffer = buffer + bytes(kept)
+            with memoryview(buffer)[kept:-1] as free:  # the last byte is for a line feed that the file may lack
+                got = stream.readinto(free) or 0
+            if not got and not kept:
+                return
+            filled = kept + got
+            if not got:  # the last line may lack its end
+                buffer[filled] = LINE_FEED
+                filled += 1
+            behind = buffer.rfind(b"\n", kept, filled) + 1
+            if behind:
+                lines = buffer.count(b"\n", 0, behind)
+                yield Block(line, lines, np.frombuffer(buffer, np.uint8, behind))
+                line += lines
+                buffer[: filled - behind] = buffer[behind:filled]
+                kept = filled - behind
+            elif filled < LONGEST_LINE:
+                kept = filled
+            else:
+                while (rest := stream.readline(BLOCK)) and not rest.endswith(b"\n"):
+                    pass
+                yield Block(line, 1, None)
+                line, kept = line + 1, 0

@@ -3,7 +3,7 @@
 Where a drawing goes follows from a hash of its points alone, so the same drawing lands in the same fold whatever the
 machine, the order of the rows or the other rows. Every row that comes in is a row of a shard or a line of rejects.csv.
 
-    raw/<word>.csv → a temporary <fold>-<shard>/<file number>.arrow → folds/fold<k>/<shard>.arrow
+    raw/<word>.csv → blocks of lines → rows of all words → a part file a shard-to-be → folds/fold<k>/<shard>.arrow
 """
 
 from __future__ import annotations
@@ -13,275 +13,311 @@ import csv
 import itertools
 import json
 import shutil
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NamedTuple
 
 import joblib
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 
-from pipeline.artefacts import file_hash, whole_folder
-from pipeline.drawings import NO_LABEL, SCHEMA, TEST, write_shard
+from pipeline.artefacts import whole_folder
+from pipeline.drawings import NO_LABEL, SUMMARY, TEST, shard_hashes
 from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.params import Params, load_params
 from pipeline.progress import progress_bar
-from pipeline.rawfiles import RawFile, Reject, Row, read_rows, test_file, training_files
-from pipeline.strokes import point_hash
+from pipeline.rawfiles import LONGEST_LINE, Block, Layout, RawFile, blocks, layout_of, test_file, training_files
+from pipeline.records import LONGEST_FIELD, BadRowError, checked_row, csv_record, json_record
+from pipeline.spill import Gathered, Parts, put_row
+from pipeline.strokes import FIELDS, OTHER, WORD, Rows, read_lines, scratch
 from pipeline.words import Words
 
 FOLDS = Path("folds")
 REJECTS = Path("logs/rejects.csv")  # a copy that outlives a failed stage
-BLOCK = 8192  # rows a worker holds before it spills them
 TEST_SHARD = 65536  # rows of a test shard
-BUCKET = 4_000_000  # key_ids compared at a time
+LOG = Path("logs/shuffle.json")  # timings: never a DVC output
 
-# Plain strings while spilled: an Arrow file cannot grow a dictionary from block to block.
-SPILL = SCHEMA.set(SCHEMA.get_field_index("countrycode"), pa.field("countrycode", pa.string()))
-SPILL = SPILL.append(pa.field("hash", pa.uint64())).append(pa.field("line", pa.int64()))
+
+class Reject(NamedTuple):
+    """A row that was left out, as in rejects.csv. `line` counts from 1, the header included."""
+
+    file: str
+    line: int
+    key_id: str
+    reason: str
+
+    @property
+    def kind(self) -> str:
+        """The kind of its reason: what stands before the details."""
+        return self.reason.split(": ")[0]
 
 
 @dataclass
-class Spilled:
-    """What is known of one raw file after its rows were spilled.
+class Read:
+    """What became of the rows of one raw file.
 
     Attributes:
         file: the raw file.
-        rejects: a CSV on disk of the rows that were not kept.
-        rows: rows read.
+        rejects: a CSV on disk of the rows that were refused, by line.
+        kept: rows that were taken, those included that turn out as duplicates.
         reasons: how many rows were rejected, by kind of reason.
-        keys: (rows kept, 3) int64: key_id, point hash (as int64), line.
-        duplicates: of those kept, the rows to drop because their key_id is taken.
+        key_ids: int64 arrays, together those of the rows that were taken.
+        duplicates: of those taken, the rows to drop because their key_id is taken.
     """
 
     file: RawFile
     rejects: Path
-    rows: int = 0
+    kept: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
-    keys: np.ndarray = field(default_factory=lambda: np.empty((0, 3), np.int64))
+    key_ids: list[np.ndarray] = field(default_factory=list)
     duplicates: list[Reject] = field(default_factory=list)
 
+    @property
+    def rows(self) -> int:
+        """How many rows the file has."""
+        return self.kept + sum(self.reasons.values())
 
-def spill_file(raw: RawFile, words: Words, folder: Path, folds: int, shards: int) -> Spilled:
-    """Parse one raw file and append each row to the part file of its fold and shard.
+
+class RowReader:
+    """Reads the rows of one file, block by block: the compiled reader takes what it can, `records` sees to the rest.
 
     Args:
-        raw: a file of drawings.
-        words: gives the labels.
-        folder: takes `<fold>-<shard>/<file number>.arrow` and `<file number>.rejects.csv`.
-        folds: number of folds; 0 keeps all rows in one part, `test-0`.
-        shards: shards a fold.
+        raw: the file.
+        layout: how to read it.
+        label: of its rows.
+        into: takes the rows.
     """
-    spilled = Spilled(raw, folder / f"{raw.number:06d}.rejects.csv")
-    label = words.index[raw.word] if raw.word else NO_LABEL
-    keys, rows = [spilled.keys], read_rows(raw)
-    with ExitStack() as files:
-        writers: dict[str, Any] = {}
-        # JSON can spell half a surrogate pair, which UTF-8 cannot hold.
-        file = spilled.rejects.open("w", newline="", encoding="utf-8", errors="backslashreplace")
-        rejects = csv.writer(files.enter_context(file), lineterminator="\n")
-        while block := list(itertools.islice(rows, BLOCK)):
-            spilled.rows += len(block)
-            kept = [row for row in block if isinstance(row, Row)]
-            refused = [row for row in block if isinstance(row, Reject)]
-            rejects.writerows(refused)
-            spilled.reasons.update(kind(reject) for reject in refused)
-            if not kept:
-                continue
-            table = _table(kept, label)
-            keys.append(np.stack([table[name].to_numpy().astype(np.int64) for name in ("key_id", "hash", "line")], 1))
-            for part, places in _parts(table["hash"].to_numpy(), folds, shards).items():
-                if part not in writers:
-                    (folder / part).mkdir(exist_ok=True)
-                    writers[part] = files.enter_context(
-                        pa.ipc.new_file(folder / part / f"{raw.number:06d}.arrow", SPILL)
-                    )
-                writers[part].write_table(table.take(places))
-    spilled.keys = np.concatenate(keys)
-    return spilled
+
+    def __init__(self, raw: RawFile, layout: Layout, label: int, into: Gathered) -> None:
+        self.raw, self.layout, self.label, self.into = raw, layout, label, into
+        fields = [FIELDS.get(name, OTHER) for name in layout.columns]
+        fields = [OTHER if what == WORD and raw.word is None else what for what in fields]
+        self._fields = np.array(fields, np.uint8) if fields else None
+        self._word = np.frombuffer(bytearray((raw.word or "").encode()), np.uint8)
+        self._room = scratch(0, layout.timed)
+
+    def read(self, block: Block) -> Iterator[Reject]:
+        """Add a block's rows to those gathered; give the others, by line."""
+        if block.text is None:
+            yield Reject(str(self.raw), block.first, "", f"line is longer than {LONGEST_LINE} bytes")
+            return
+        size, into = len(block.text), self.into
+        if size > len(self._room.bytes):
+            self._room = scratch(size, self.layout.timed)
+        into.make_room(block.lines, size // 2 + 8, size // 6 + 8)
+        refused = np.empty((block.lines, 3), np.int64)
+        into.filled, count = read_lines(
+            block.text, block.first, self._fields, self._word, self.raw.number, self.label, into.rows, into.filled,
+            self._room, refused,
+        )  # fmt: skip
+        for line, start, end in refused[:count].tolist():
+            yield from self._read_slowly(block.text[start:end].tobytes(), line)
+
+    def _read_slowly(self, text: bytes, line: int) -> Iterator[Reject]:
+        if not text.strip():  # form feeds and the like, too, make a blank line
+            return
+        key_id = ""
+        try:
+            record = csv_record(text, list(self.layout.columns)) if self.layout.columns else json_record(text)
+            key_id = str(record.get("key_id", ""))[:LONGEST_FIELD]
+            row = checked_row(record, self.raw.word, self.layout.timed)
+        except BadRowError as error:
+            yield Reject(str(self.raw), line, key_id, str(error))
+        else:
+            put_row(self.into.rows, self.into.filled, self.raw.number, line, self.label, row)
+            self.into.filled += 1
 
 
-def kind(reject: Reject) -> str:
-    """The kind of a reject's reason: what stands before its details."""
-    return reject.reason.split(": ")[0]
+def read_file(raw: RawFile, layout: Layout, label: int, into: Gathered, folder: Path) -> Read:
+    """Parse one raw file and gather its rows; `<file number>.rejects.csv` in the folder takes the others."""
+    read, reader = Read(raw, folder / f"{raw.number:06d}.rejects.csv"), RowReader(raw, layout, label, into)
+    # JSON can spell half a surrogate pair, which UTF-8 cannot hold.
+    with read.rejects.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        rejects = csv.writer(file, lineterminator="\n")
+        for block in blocks(raw, layout.above):
+            for reject in reader.read(block):
+                rejects.writerow(reject)
+                read.reasons[reject.kind] += 1
+            read.key_ids.append(into.newest_key_ids())
+    read.kept = sum(map(len, read.key_ids))
+    return read
 
 
-def _table(rows: Sequence[Row], label: int) -> pa.Table:
-    """Rows as an Arrow table of the spill schema."""
-    points = [len(row.strokes.x) for row in rows]
-    strokes = [len(row.strokes.stroke) for row in rows]
-    columns = {
-        "key_id": pa.array([row.key_id for row in rows], pa.int64()),
-        "word": pa.array(np.full(len(rows), label, np.int16)),
-        "countrycode": pa.array([row.countrycode for row in rows], pa.string()),
-        "recognized": pa.array([row.recognized for row in rows], pa.bool_()),
-        "timestamp": pa.array([row.timestamp for row in rows], pa.timestamp("us", tz="UTC")),
-        "x": _lists(points, np.frombuffer(b"".join(row.strokes.x for row in rows), np.uint8)),
-        "y": _lists(points, np.frombuffer(b"".join(row.strokes.y for row in rows), np.uint8)),
-        "stroke": _lists(strokes, np.concatenate([row.strokes.stroke for row in rows])),
-        "hash": pa.array([point_hash(row.strokes) for row in rows], pa.uint64()),
-        "line": pa.array([row.line for row in rows], pa.int64()),
-    }
-    return pa.table([columns[name].cast(SPILL.field(name).type) for name in SPILL.names], schema=SPILL)
+def by_hash(folds: int, shards: int) -> Callable[[Rows], np.ndarray]:
+    """Gives each training row its part, the shards of fold 0 first: fold and shard are both read off its hash."""
+
+    def part_of(rows: Rows) -> np.ndarray:
+        fold, shard = rows.hash % np.uint64(folds), rows.hash // np.uint64(folds) % np.uint64(shards)
+        return (fold * np.uint64(shards) + shard).astype(np.int64)
+
+    return part_of
 
 
-def _lists(lengths: Sequence[int], values: np.ndarray) -> pa.ListArray:
-    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
-    return pa.ListArray.from_arrays(pa.array(offsets), pa.array(values))
+def by_line(first_part: int) -> Callable[[Rows], np.ndarray]:
+    """Gives each test row its part, so many rows a part, from `first_part` on."""
+    counted = itertools.count()
+
+    def part_of(rows: Rows) -> np.ndarray:
+        rank = np.empty(len(rows.line), np.int64)
+        rank[np.argsort(rows.line)] = list(itertools.islice(counted, len(rows.line)))
+        return first_part + rank // TEST_SHARD
+
+    return part_of
 
 
-def _parts(hashes: np.ndarray, folds: int, shards: int) -> dict[str, np.ndarray]:
-    """Row numbers by part; a part is a fold and a shard, both read off the point hash."""
-    if not folds:
-        return {f"{TEST}-0": np.arange(len(hashes))}
-    part = (hashes % np.uint64(folds)) * np.uint64(shards) + hashes // np.uint64(folds) % np.uint64(shards)
-    return {f"{each // shards}-{each % shards}": np.flatnonzero(part == each) for each in np.unique(part).tolist()}
+def read_files(
+    params: Params, words: Words, files: Sequence[RawFile], layouts: Sequence[Layout], parts: Parts
+) -> list[Read]:
+    """Parse all files, several at a time, into the parts of shards. The last file is the test set's."""
+    waiting = deque(sorted(zip(files, layouts, strict=True), key=lambda each: each[0].word is not None))  # test first
+    reads: list[Read] = []
+
+    def work() -> None:
+        training = Gathered(parts, by_hash(len(params.folds), params.shuffle.shards))
+        test = Gathered(parts, by_line(_first_test_part(params)))
+        try:
+            while waiting:
+                raw, layout = waiting.popleft()
+                label, into = (NO_LABEL, test) if raw.word is None else (words.index[raw.word], training)
+                reads.append(read_file(raw, layout, label, into, parts.folder))
+                bar.update()
+                bar.set_postfix_str(_speed(reads, start), refresh=False)
+            training.spill()
+            test.spill()
+        finally:
+            waiting.clear()  # after a fault no other file need be read
+
+    start = time.monotonic()
+    with progress_bar("shuffle", total=len(files), unit="file") as bar:
+        threads = joblib.Parallel(n_jobs=params.threads, backend="threading")  # the kernels need no GIL
+        threads(joblib.delayed(work)() for _ in range(params.threads))
+        bar.set_postfix_str(_speed(reads, start), refresh=False)
+    return sorted(reads, key=lambda read: read.file.number)
 
 
-def find_duplicates(spilled: Sequence[Spilled]) -> None:
+def _speed(reads: Iterable[Read], start: float) -> str:
+    rows = sum(read.rows for read in list(reads))
+    return f"{rows:,} rows, {rows / (time.monotonic() - start):,.0f} rows/s"
+
+
+def _first_test_part(params: Params) -> int:
+    return len(params.folds) * params.shuffle.shards
+
+
+def check_alike(files: Sequence[RawFile], layouts: Sequence[Layout]) -> bool:
+    """Whether the files hold raw drawings.
+
+    Raises:
+        SketchstackError: some do, and others hold simplified ones.
+    """
+    kinds = {layout.timed: str(file) for file, layout in zip(files, layouts, strict=True)}
+    if len(kinds) > 1:
+        raise SketchstackError(
+            f"{kinds[True]} holds raw drawings and {kinds[False]} simplified ones: learners would see times in some "
+            "rows alone. Name files of one kind in params.yaml under data."
+        )
+    return kinds.popitem()[0]
+
+
+def find_duplicates(reads: Sequence[Read], parts: Parts) -> None:
     """Of rows that share a key_id, keep the one with the smallest point hash; note the others as duplicates.
 
-    Rows equal in both are told apart by word, file and line, so the choice never depends on the order of reading.
-    About BUCKET key_ids are compared at a time; 24 bytes a row are held.
-    """
-    buckets = max(1, -(-sum(len(each.keys) for each in spilled) // BUCKET))
-    for bucket in range(buckets):
-        for each, reject in _duplicates_in(spilled, bucket, buckets):
-            each.duplicates.append(reject)
-
-
-def _duplicates_in(spilled: Sequence[Spilled], bucket: int, buckets: int) -> Iterator[tuple[Spilled, Reject]]:
-    picked = [each.keys[each.keys[:, 0] % buckets == bucket] for each in spilled]
-    sources = np.repeat(np.arange(len(spilled)), [len(keys) for keys in picked])
-    keys = np.concatenate(picked)
-    order = np.lexsort((keys[:, 2], sources, keys[:, 1].view(np.uint64), keys[:, 0]))
-    key_ids = keys[order, 0]
-    again = np.flatnonzero(key_ids[1:] == key_ids[:-1]) + 1
-    firsts = np.searchsorted(key_ids, key_ids[again])
-    for place, first in zip(order[again], order[firsts], strict=True):
-        kept, (key_id, _, line) = spilled[sources[first]].file, keys[place].tolist()
-        source = spilled[sources[place]]
-        reason = f"duplicate key_id: {kept.path.name} line {keys[first, 2]} is kept"
-        yield source, Reject(str(source.file.path), line, str(key_id), reason)
-
-
-def write_fold_shard(parts: Path, place: Path, dropped: Mapping[int, list[int]], seed: Sequence[int]) -> np.ndarray:
-    """Join a shard's parts, drop duplicates, shuffle by the seed, and write the shard.
-
-    The rows are put in order of their key_id first, so the shuffle does not depend on the order of the raw rows.
-
-    Returns:
-        (rows,) int16 labels of the shard.
-    """
-    tables = [SPILL.empty_table()]
-    for path in sorted(parts.glob("*.arrow")):
-        table = pa.ipc.open_file(path).read_all()
-        tables.append(_without(table, dropped.get(int(path.stem), [])))
-    table = pa.concat_tables(tables)
-    table = table.take(pc.sort_indices(table, sort_keys=[("key_id", "ascending")]))
-    table = table.take(np.random.default_rng(seed).permutation(len(table)))
-    write_shard(place, table.select(SCHEMA.names))
-    return table["word"].to_numpy()
-
-
-def _without(table: pa.Table, lines: Sequence[int]) -> pa.Table:
-    """A table of the spill schema without the rows of some lines."""
-    return table.filter(pc.invert(pc.is_in(table["line"], pa.array(lines, pa.int64())))) if lines else table
-
-
-def _dropped(spilled: Iterable[Spilled]) -> dict[int, list[int]]:
-    """The lines to drop as duplicates, by file number."""
-    return {each.file.number: [reject.line for reject in each.duplicates] for each in spilled if each.duplicates}
-
-
-def spill_training(params: Params, words: Words, files: list[RawFile], spill: Path) -> list[Spilled]:
-    """Parse all files of drawings, several at a time, into the parts of shards."""
-    folds, shards = len(params.folds), params.shuffle.shards
-    work = (joblib.delayed(spill_file)(raw, words, spill, folds, shards) for raw in files)
-    done = joblib.Parallel(n_jobs=min(params.threads, len(files)), return_as="generator")(work)
-    spilled: list[Spilled] = []
-    with progress_bar("shuffle", total=len(files), unit="file") as bar:
-        for each in done:
-            spilled.append(each)
-            bar.update()
-            bar.set_postfix_str(f"{sum(one.rows for one in spilled):,} rows", refresh=False)
-    find_duplicates(spilled)
-    return spilled
-
-
-def write_folds(params: Params, num_words: int, spilled: Sequence[Spilled], spill: Path, folder: Path) -> np.ndarray:
-    """Write the shards of all folds; returns the rows of each word, (folds, num_words)."""
-    dropped, counts = _dropped(spilled), np.zeros((len(params.folds), num_words), np.int64)
-    for fold in params.folds:
-        (folder / f"fold{fold}").mkdir()
-        for shard in range(params.shuffle.shards):
-            place = folder / f"fold{fold}" / f"{shard:04d}.arrow"
-            labels = write_fold_shard(spill / f"{fold}-{shard}", place, dropped, seed=[params.seed, fold, shard])
-            counts[fold] += np.bincount(labels, minlength=num_words)
-    return counts
-
-
-def write_test(raw: RawFile, words: Words, spill: Path, folder: Path) -> tuple[Spilled, int]:
-    """Write the test shards, rows in the order of the file: a submission keeps that order. Returns their rows too.
+    Rows equal in both are told apart by word and line, so the choice never depends on the order of reading. 8 bytes a
+    row are held, and what there is of rows that share their key_id.
 
     Raises:
-        SketchstackError: no row can be used.
+        SketchstackError: a key_id is in a training file and in the test file.
     """
-    spilled = spill_file(raw, words, spill, folds=0, shards=1)
-    find_duplicates([spilled])
-    if not len(spilled.keys):
-        with spilled.rejects.open(newline="", encoding="utf-8") as file:
-            _, line, _, reason = next(csv.reader(file))
+    training, test = _sorted_key_ids(reads[:-1]), _sorted_key_ids(reads[-1:])
+    places = np.minimum(np.searchsorted(training, test), max(0, len(training) - 1))
+    _check_apart(reads, parts, test[training[places] == test] if len(training) else training)
+    shared = np.concatenate([key_ids[1:][key_ids[1:] == key_ids[:-1]] for key_ids in (training, test)])
+    kept: dict[int, tuple[int, int]] = {}
+    for key_id, _, number, line in sorted(parts.rows_with(shared)) if len(shared) else []:
+        first, first_line = kept.setdefault(key_id, (number, line))
+        if (first, first_line) != (number, line):
+            reason = f"duplicate key_id: {reads[first].file.path.name} line {first_line} is kept"
+            reads[number].duplicates.append(Reject(str(reads[number].file), line, str(key_id), reason))
+
+
+def _sorted_key_ids(reads: Iterable[Read]) -> np.ndarray:
+    key_ids = np.concatenate([np.empty(0, np.int64), *(each for read in reads for each in read.key_ids)])
+    key_ids.sort()
+    return key_ids
+
+
+def _check_apart(reads: Sequence[Read], parts: Parts, shared: np.ndarray) -> None:
+    test = reads[-1].file
+    if len(shared):
+        found = sorted((number, line, key) for key, _, number, line in parts.rows_with(shared) if number != test.number)
+        number, line, key_id = found[0]
         raise SketchstackError(
-            f"{raw.path} has no usable rows: {spilled.rows} read, all rejected, the first, line {line}, because "
-            f"{reason}; a test file must hold drawings. Fetch the competition's files again with `make data`."
+            f"{reads[number].file}, line {line}: key_id {key_id} is in {test} too "
+            f"({sum(each[0] == number for each in found)} such rows in this file): a test drawing must not be trained "
+            "on. Remove the rows, or fetch the files again with `make data`."
         )
-    (folder / TEST).mkdir()
-    written = 0
-    with pa.ipc.open_file(spill / f"{TEST}-0" / f"{raw.number:06d}.arrow") as reader:
-        a_shard = TEST_SHARD // BLOCK
-        for number, start in enumerate(range(0, reader.num_record_batches, a_shard)):
-            batches = [reader.get_batch(n) for n in range(start, min(start + a_shard, reader.num_record_batches))]
-            table = _without(pa.Table.from_batches(batches), _dropped([spilled]).get(raw.number, []))
-            write_shard(folder / TEST / f"{number:04d}.arrow", table.select(SCHEMA.names))
-            written += len(table)
-    return spilled, written
 
 
-def check_apart(spilled: Iterable[Spilled], test: Spilled) -> None:
-    """Stop if a drawing is in the training files and in the test file.
+def write_shards(params: Params, words: Words, reads: Sequence[Read], parts: Parts, folder: Path) -> np.ndarray:
+    """Write the shards of all folds and of the test set; returns the training rows, (folds, num_words)."""
+    folds, shards, test = params.folds, params.shuffle.shards, reads[-1]
+    if not test.kept:
+        raise _no_test_rows(test)
+    places = {
+        fold * shards + shard: Path(f"fold{fold}", f"{shard:04d}.arrow") for fold in folds for shard in range(shards)
+    }
+    first = _first_test_part(params)
+    places |= {first + number: Path(TEST, f"{number:04d}.arrow") for number in range(-(-test.kept // TEST_SHARD))}
+    dropped = np.array([_place(read.file.number, each.line) for read in reads for each in read.duplicates], np.int64)
+    for name in {place.parent for place in places.values()}:
+        (folder / name).mkdir()
 
-    Raises:
-        SketchstackError: it names the first key_id that is in both.
-    """
-    for each in spilled:
-        shared = np.flatnonzero(np.isin(each.keys[:, 0], test.keys[:, 0]))
-        if len(shared):
-            key_id, _, line = each.keys[shared[0]]
-            raise SketchstackError(
-                f"{each.file.path}, line {line}: key_id {key_id} is in {test.file.path} too ({len(shared)} such rows "
-                "in this file): a test drawing must not be trained on. Remove the rows, or fetch the files again with "
-                "`make data`."
-            )
+    def order(part: int, rows: Rows) -> np.ndarray:
+        kept = np.flatnonzero(~np.isin(_place(rows.file.astype(np.int64), rows.line), dropped))
+        if part >= first:
+            return kept[np.argsort(rows.line[kept])]  # a submission keeps the order of the test file
+        kept = kept[np.argsort(rows.key_id[kept])]  # so that the shuffle does not depend on the order of the raw rows
+        return np.random.default_rng([params.seed, *divmod(part, shards)]).permutation(kept)
+
+    def write(part: int) -> np.ndarray:
+        labels = parts.join(part, folder / places[part], partial(order, part))
+        return np.bincount(labels, minlength=len(words)) if part < first else np.zeros(len(words), np.int64)
+
+    threads = joblib.Parallel(n_jobs=params.threads, backend="threading")
+    counted = threads(joblib.delayed(write)(part) for part in places)
+    return np.stack([np.sum(counted[fold * shards : (fold + 1) * shards], axis=0) for fold in folds])
 
 
-def write_rejects(path: Path, spilled: Iterable[Spilled]) -> Counter[str]:
+def _place(number: Any, line: Any) -> Any:
+    """A row's file and line as one integer."""
+    return number * 2**40 + line
+
+
+def _no_test_rows(test: Read) -> SketchstackError:
+    with test.rejects.open(newline="", encoding="utf-8") as file:
+        _, line, _, reason = next(csv.reader(file))
+    return SketchstackError(
+        f"{test.file} has no usable rows: {test.rows} read, all rejected, the first, line {line}, because {reason}; a "
+        "test file must hold drawings. Fetch the competition's files again with `make data`."
+    )
+
+
+def write_rejects(path: Path, reads: Iterable[Read]) -> Counter[str]:
     """Write rejects.csv (file, line, key_id, reason); return how often each kind of reason occurs."""
     reasons: Counter[str] = Counter()
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(Reject._fields)
-        for each in spilled:
-            with each.rejects.open(newline="", encoding="utf-8") as rejects:
+        for read in reads:
+            with read.rejects.open(newline="", encoding="utf-8") as rejects:
                 shutil.copyfileobj(rejects, file)
-            writer.writerows(each.duplicates)
-            reasons.update(each.reasons)
-            reasons.update(kind(reject) for reject in each.duplicates)
+            writer.writerows(read.duplicates)
+            reasons.update(read.reasons)
+            reasons.update(reject.kind for reject in read.duplicates)
     REJECTS.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(path, REJECTS)
     return reasons
@@ -307,7 +343,7 @@ def check_counts(rows: int, kept: int, reasons: Counter[str], max_rejected: floa
         )
 
 
-def check_every_word(words: Words, counts: np.ndarray, spilled: Sequence[Spilled]) -> None:
+def check_every_word(words: Words, counts: np.ndarray, reads: Sequence[Read]) -> None:
     """Stop, before anything is trained, if a word has no rows to train on once a fold is held out.
 
     Raises:
@@ -315,16 +351,16 @@ def check_every_word(words: Words, counts: np.ndarray, spilled: Sequence[Spilled
     """
     without = counts.sum(axis=0) - counts  # (folds, num_words) rows of the other folds
     for label in np.flatnonzero((without == 0).any(axis=0)):
-        each = next(each for each in spilled if each.file.word == words.names[label])
+        read = next(read for read in reads if read.file.word == words.names[label])
         raise SketchstackError(
-            f"{each.file.path} leaves the word {words.names[label]!r} with {counts[:, label].sum()} rows "
-            f"({each.rows} read, see {REJECTS} for those rejected), too few to have some whichever fold is held out; "
+            f"{read.file} leaves the word {words.names[label]!r} with {counts[:, label].sum()} rows "
+            f"({read.rows} read, see {REJECTS} for those rejected), too few to have some whichever fold is held out; "
             "add drawings of it, or name the words to keep in shuffle.words."
         )
 
 
 def write_summary(folder: Path, words: Words, counts: np.ndarray, test_rows: int, reasons: Counter[str]) -> None:
-    """Write summary.json: rows a fold and word, rejects by reason, and the SHA-256 of each shard."""
+    """Write summary.json: rows a fold and word, rejects by reason, and the hash of each shard."""
     rows_out = {**{f"fold{fold}": int(rows) for fold, rows in enumerate(counts.sum(axis=1))}, TEST: test_rows}
     summary = {
         "rows_in": sum(rows_out.values()) + sum(reasons.values()),
@@ -332,29 +368,36 @@ def write_summary(folder: Path, words: Words, counts: np.ndarray, test_rows: int
         "rows_out": rows_out,
         "rows_a_word": {name: int(counts[:, label].sum()) for name, label in words.index.items()},
         "words_hash": words.hash,
-        "shards": {str(path.relative_to(folder)): file_hash(path) for path in sorted(folder.glob("*/*.arrow"))},
+        "shards": shard_hashes(folder),
     }
-    (folder / "summary.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    (folder / SUMMARY).write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
 
 
 @one_paragraph_errors
 def main() -> None:
     """Shuffle the raw files that params.yaml names into folds/."""
     argparse.ArgumentParser(prog="python -m pipeline.shuffle", description=main.__doc__).parse_args()
-    params = load_params()
+    params, start = load_params(), time.monotonic()
     words, files = training_files(params)
+    files.append(test_file(params, len(files)))
+    layouts = [layout_of(raw) for raw in files]
+    timed = check_alike(files, layouts)
     with whole_folder(FOLDS) as folder:
-        with TemporaryDirectory(dir=folder) as spill:
-            spilled = spill_training(params, words, files, Path(spill))
-            counts = write_folds(params, len(words), spilled, Path(spill), folder)
-            test, test_rows = write_test(test_file(params, len(files)), words, Path(spill), folder)
-            check_apart(spilled, test)
-            reasons = write_rejects(folder / "rejects.csv", [*spilled, test])
-        rows = sum(each.rows for each in spilled) + test.rows
-        check_counts(rows, int(counts.sum()) + test_rows, reasons, params.shuffle.max_rejected)
-        check_every_word(words, counts, spilled)
+        with TemporaryDirectory(dir=folder) as spilled:
+            with Parts(Path(spilled), timed) as parts:
+                reads = read_files(params, words, files, layouts, parts)
+            find_duplicates(reads, parts)
+            counts = write_shards(params, words, reads, parts, folder)
+            reasons = write_rejects(folder / "rejects.csv", reads)
+        test_rows = reads[-1].kept - len(reads[-1].duplicates)
+        check_counts(
+            sum(read.rows for read in reads), int(counts.sum()) + test_rows, reasons, params.shuffle.max_rejected
+        )
+        check_every_word(words, counts, reads)
         words.save(folder / "words.json")
         write_summary(folder, words, counts, test_rows, reasons)
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    LOG.write_text(json.dumps({"seconds": round(time.monotonic() - start, 3)}) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

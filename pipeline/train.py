@@ -15,6 +15,7 @@ import numpy as np
 from pipeline import batches, drawings, encodings
 from pipeline.artefacts import file_hash, whole_file, whole_folder
 from pipeline.drawings import TEST, Shards, open_shards
+from pipeline.encodings import set_threads
 from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.learners import _base
 from pipeline.learners._base import Checkpoint, EpochRow, load_learner
@@ -30,6 +31,7 @@ CURVES = Path("models/curves")
 
 def train(params: Params, name: str, held_out: int) -> None:
     """Fit learner `name` on all folds but `held_out`; cache its predictions in models/base/<name>/fold<held_out>."""
+    set_threads(params.threads)
     words = load_words(FOLDS)
     learner = load_learner(
         name, params.learner(name), num_words=len(words), seed=(params.seed, held_out), threads=params.threads

@@ -1,24 +1,33 @@
-"""Raw competition files made up for tests, with any fault that a test asks for, and the shuffle stage run on them."""
+"""Raw competition files made up for tests, with any fault that a test asks for, read row by row or shuffled."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import datetime
 import io
+import itertools
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
+import numpy as np
 import pytest
 import yaml
 
 from pipeline import shuffle
 from pipeline.params import Params, load_params
+from pipeline.rawfiles import RawFile, blocks, layout_of
+from pipeline.records import BadRowError, Row, checked_row, csv_record, json_record
+from pipeline.shuffle import Reject, RowReader
+from pipeline.spill import LETTERS, Gathered, Parts
+from pipeline.strokes import NO_TIME, Rows
 from tests.conftest import ROOT
 
 COLUMNS = ("countrycode", "drawing", "key_id", "recognized", "timestamp", "word")
 HEADER = ",".join(COLUMNS)
+EPOCH = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 STAMP = "2017-03-09 00:28:55.63775 UTC"
 
 
@@ -98,3 +107,81 @@ def failing_shuffle(home: Path) -> str:
     with pytest.raises(SystemExit) as failed:
         run_shuffle(home)
     return " ".join(str(failed.value.code).split())
+
+
+class Taken(NamedTuple):
+    """A row as it was read, its drawing as nested lists of [x, y] or [x, y, t]."""
+
+    line: int
+    key_id: int
+    countrycode: str | None
+    recognized: bool | None
+    timestamp: datetime.datetime | None
+    drawing: list[list[list[int]]]
+
+
+def rows_of(raw: RawFile) -> list[Taken | Reject]:
+    """What becomes of each row of a raw file, by line."""
+    found, _ = rows_and_slow_ones(raw)
+    return found
+
+
+def rows_and_slow_ones(raw: RawFile) -> tuple[list[Taken | Reject], int]:
+    """What becomes of each row of a raw file, and how many of the good ones the compiled reader left to `records`."""
+    layout = layout_of(raw)
+    gathered = Gathered(Parts(Path("nowhere"), layout.timed), lambda rows: rows.word)
+    found: list[Taken | Reject] = []
+    reader, slow = RowReader(raw, layout, 0, gathered), 0
+    read_slowly = reader._read_slowly
+
+    def counted(text, line):
+        nonlocal slow
+        before = gathered.filled
+        yield from read_slowly(text, line)
+        slow += gathered.filled - before
+
+    reader._read_slowly = counted  # type: ignore[method-assign]
+    for block in blocks(raw, layout.above):
+        found += list(reader.read(block))
+    found += [_taken(gathered.rows, place) for place in range(gathered.filled)]
+    return sorted(found, key=lambda item: item.line), slow
+
+
+def _taken(rows: Rows, place: int) -> Taken:
+    code, stamp = int(rows.countrycode[place]), int(rows.timestamp[place])
+    starts = np.cumsum([rows.points[place], *rows.stroke[rows.strokes[place] : rows.strokes[place + 1]]]).tolist()
+    axes = [axis for axis in (rows.x, rows.y, rows.t) if len(axis)]
+    assert starts[-1] == rows.points[place + 1]
+    return Taken(
+        int(rows.line[place]),
+        int(rows.key_id[place]),
+        None if code < 0 else LETTERS[code // 26] + LETTERS[code % 26],
+        None if rows.recognized[place] < 0 else bool(rows.recognized[place]),
+        None if stamp == NO_TIME else EPOCH + datetime.timedelta(microseconds=stamp),
+        [[axis[a:b].tolist() for axis in axes] for a, b in itertools.pairwise(starts)],
+    )
+
+
+def slowly(raw: RawFile) -> list[Taken | Reject]:
+    """What `records` alone makes of each row of a raw file, by line."""
+    layout, found = layout_of(raw), list[Taken | Reject]()
+    for line, text in enumerate(raw.path.read_bytes().split(b"\n"), 1):
+        if line <= layout.above or not text.strip():
+            continue
+        key_id = ""
+        try:
+            record = csv_record(text, list(layout.columns)) if layout.columns else json_record(text)
+            key_id = str(record.get("key_id", ""))[:80]
+            row = checked_row(record, raw.word, layout.timed)
+        except BadRowError as error:
+            found.append(Reject(str(raw), line, key_id, str(error)))
+        else:
+            found.append(Taken(line, *row[:-1], lists_of(row)))
+    return found
+
+
+def lists_of(row: Row) -> list[list[list[int]]]:
+    """The drawing of a row as nested lists."""
+    axes = [axis for axis in row.strokes[:3] if axis is not None]
+    cuts = np.cumsum(row.strokes.stroke)[:-1]
+    return [[piece.tolist() for piece in stroke] for stroke in zip(*(np.split(a, cuts) for a in axes), strict=True)]

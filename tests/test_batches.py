@@ -1,5 +1,6 @@
 """What a learner is fed depends on seed, epoch and step, and on nothing that happened before."""
 
+import gc
 import threading
 import time
 from collections import Counter
@@ -7,23 +8,34 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from pipeline.batches import AHEAD, Batches, made_ahead
-from pipeline.drawings import Drawings, Shards
-from pipeline.encodings import pen_movements
+from pipeline.batches import AHEAD, Batches, _order, made_ahead
+from pipeline.drawings import Shard, Shards
+from pipeline.encodings import num_threads, pen_movements, raster, set_threads
 from pipeline.params import Augmentation
 
 ROWS, SIZE = 23, 5
-MOVED = Augmentation(flip=0.5, rotate=30, scale=0.2, shear=0.3, shift=0.1, mirror_test=False)
+MOVED = Augmentation(
+    flip=0.5, rotate=30.0, scale=0.2, shear=0.3, shift=0.1, jitter=0.02, stroke_dropout=0.1, mirror_test=False
+)
 
 
-def rows_and_maps(drawings, affine):
+@pytest.fixture(params=[1, 2, 5], autouse=True)
+def threads(request):
+    """Every test with one thread and with several."""
+    before = num_threads()
+    set_threads(request.param)
+    yield request.param
+    set_threads(before)
+
+
+def rows_and_maps(drawings, distortion):
     """An encoding that shows which rows came and how they are to be moved."""
-    return drawings.key_id.copy(), affine
+    return drawings.key_id.copy(), distortion.affine, distortion.seeds
 
 
 def some_batches(rows=ROWS, seed=(7, 0), encode=rows_and_maps):
-    drawings = Drawings.from_lists([[((row, 90), (5, row))] for row in range(rows)], [row % 4 for row in range(rows)])
-    return Batches(Shards([drawings]), encode, MOVED, SIZE, seed)
+    shard = Shard.from_lists([[((row, 90), (5, row))] for row in range(rows)], [row % 4 for row in range(rows)])
+    return Batches(Shards([shard]), encode, MOVED, SIZE, seed)
 
 
 def rows_of(batches, epoch):
@@ -44,12 +56,14 @@ def test_a_batch_is_a_pure_function_of_its_step():
 
 
 def test_what_an_encoder_makes_of_a_step_is_the_same_to_the_byte():
-    def encode(drawings, affine):
-        return pen_movements(drawings, affine, length=4)
+    def encode(drawings, distortion):
+        picture = raster(drawings, distortion, side=16, stroke_width=1.5, margin=1.0, channels=["thirds"])
+        return picture, *pen_movements(drawings, distortion, length=4, fit="resample", timing=False)
 
     one, other = some_batches(encode=encode), some_batches(encode=encode)
     other.batch(9)
     assert bytes_of(one.batch(6)) == bytes_of(other.batch(6))
+    assert [bytes_of(batch) for batch in one.steps(3, 12)] == [bytes_of(other.batch(step)) for step in range(3, 12)]
 
 
 def test_labels_go_with_their_rows():
@@ -73,8 +87,9 @@ def test_every_epoch_has_an_order_and_a_remainder_of_its_own():
 
 def test_a_drawing_is_moved_anew_in_every_epoch_and_unlike_its_neighbours():
     batches = some_batches()
-    maps = [affine.tobytes() for step in range(12) for affine in batches.batch(step).inputs[1]]
-    assert len(set(maps)) == 12 * SIZE
+    for part in (1, 2):
+        moves = [each.tobytes() for step in range(12) for each in batches.batch(step).inputs[part]]
+        assert len(set(moves)) == 12 * SIZE
 
 
 @pytest.mark.parametrize("seed", [(8, 0), (7, 1)])
@@ -97,13 +112,35 @@ def test_going_on_from_a_step_gives_the_tail_of_the_whole(start):
     assert [bytes_of(batch) for batch in some_batches().steps(start, 12)] == whole[start:]
 
 
+def test_an_epoch_is_shuffled_once_however_many_threads_come_to_it(monkeypatch):
+    rngs, default_rng = [], np.random.default_rng
+
+    def slow_rng(seed):
+        rngs.append(len(seed))
+        time.sleep(0.01)
+        return default_rng(seed)
+
+    monkeypatch.setattr(np.random, "default_rng", slow_rng)
+    batches = some_batches(seed=(7, 0, threading.get_native_id(), time.monotonic_ns()))
+    steps = 3 * batches.steps_an_epoch
+    assert len(list(batches.steps(0, steps))) == steps
+    assert rngs.count(6) == 3, "one an epoch, beside one a step"
+    assert rngs.count(7) == steps
+
+
+def test_an_order_takes_four_bytes_a_row():
+    order = _order(100_000, (1, 2))
+    assert order.nbytes == 400_000
+    assert np.array_equal(np.sort(order), np.arange(100_000))
+
+
 def test_an_error_in_the_encoder_comes_through_at_its_step():
     bad_step = next(step for step in range(1, 12) if 17 in some_batches().batch(step).inputs[0])
 
-    def encode(drawings, affine):
+    def encode(drawings, distortion):
         if 17 in drawings.key_id:
             raise ZeroDivisionError("row 17")
-        return rows_and_maps(drawings, affine)
+        return rows_and_maps(drawings, distortion)
 
     steps = some_batches(encode=encode).steps(bad_step - 1, 12)
     assert next(steps).step == bad_step - 1
@@ -111,39 +148,65 @@ def test_an_error_in_the_encoder_comes_through_at_its_step():
         next(steps)
 
 
-def test_batches_are_made_before_they_are_asked_for_but_no_more_than_agreed():
+def test_items_are_made_before_they_are_asked_for_but_no_more_than_agreed(threads):
     made = []
 
-    def items():
-        for step in range(50):
-            made.append(step)
-            yield some_batches().batch(step)
+    def make(number):
+        made.append(number)
+        return number
 
-    ahead = made_ahead(items(), AHEAD)
+    ahead = made_ahead(make, range(50))
     assert made == [], "nothing is made before the first is asked for"
-    next(ahead)
-    wait_until(lambda: len(made) >= AHEAD + 2)  # one taken, AHEAD in the queue, one in the hand
-    time.sleep(0.05)
-    assert len(made) == AHEAD + 2
+    for taken in range(1, 4):
+        assert next(ahead) == taken - 1
+        wait_until(lambda taken=taken: len(made) >= taken + AHEAD * threads)
+        time.sleep(0.05)
+        assert sorted(made) == list(range(taken + AHEAD * threads))
     del ahead
 
 
+def test_items_come_in_order_whichever_is_made_first():
+    def make(number):
+        time.sleep(0.02 if number % 3 == 0 else 0)
+        return number
+
+    assert list(made_ahead(make, range(20))) == list(range(20))
+
+
 @pytest.mark.parametrize("taken", [1, 3])
-def test_abandoning_the_batches_ends_their_thread(taken):
+def test_abandoning_the_batches_ends_their_threads(taken, threads):
     before = set(threading.enumerate())
     steps = some_batches().steps(0, 10_000)
     for _ in range(taken):
         next(steps)
-    (worker,) = set(threading.enumerate()) - before
+    started = set(threading.enumerate()) - before
+    assert 1 <= len(started) <= threads
     del steps
-    worker.join(timeout=60)
-    assert not worker.is_alive()
+    gc.collect()
+    assert not started & set(threading.enumerate())
 
 
-def test_the_thread_ends_with_the_last_batch():
+def test_what_is_not_begun_when_the_items_are_abandoned_is_not_made(threads):
+    made = []
+
+    def make(number):
+        made.append(number)
+        time.sleep(0.2 if number else 0)
+
+    ahead = made_ahead(make, range(50))
+    next(ahead)
+    del ahead
+    gc.collect()
+    assert len(made) <= 1 + threads
+
+
+def test_the_threads_end_with_the_last_batch_and_with_an_error():
     before = set(threading.enumerate())
     assert len(list(some_batches().steps(0, 6))) == 6
-    wait_until(lambda: set(threading.enumerate()) <= before)
+    assert set(threading.enumerate()) == before
+    with pytest.raises(ZeroDivisionError):
+        list(made_ahead(lambda number: 1 // (number - 7), range(99)))
+    assert set(threading.enumerate()) == before
 
 
 def wait_until(true):

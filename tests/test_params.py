@@ -62,7 +62,7 @@ def test_each_profile_is_complete_and_named_after_its_file(path):
         ("shuffle.shard", "words, shards, max_rejected"),
         ("oof.rows", "max_rows"),
         ("learners.gru.netwrk", "network, encoding, augmentation, training"),
-        ("learners.gru.augmentation.flipp", "flip, rotate, scale, shear, shift, mirror_test"),
+        ("learners.gru.augmentation.flipp", "flip, rotate, scale, shear, shift, jitter, stroke_dropout, mirror_test"),
         ("learners.gru.training.epoch", "batch_size, epochs, learning_rate"),
         ("stack.metalearner", "metalearners, params"),
         ("submit.priors", "competition, prior"),

@@ -1,24 +1,28 @@
 """Raw files are someone else's: each fault of a row is a reject with its reason, each fault of a file one error."""
 
 import datetime
+import gzip
 import json
+import zipfile
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pipeline import rawfiles
+from pipeline import rawfiles, shuffle
 from pipeline.errors import SketchstackError
-from pipeline.rawfiles import RawFile, Reject, Row, read_rows, training_files
-from tests.raw import HEADER, csv_line, line_of_test, ndjson_line, some_params, write_lines
-from tests.test_strokes import lists_of
+from pipeline.rawfiles import RawFile, blocks, layout_of, training_files
+from pipeline.shuffle import Reject
+from tests.raw import HEADER, Taken, csv_line, line_of_test, ndjson_line, some_params, write_lines
+from tests.raw import rows_of as rows_of_file
 
 ANT = "ant"
 
 
 def rows_of(path, word=ANT):
-    return list(read_rows(RawFile(path, 0, word)))
+    return rows_of_file(RawFile(path, 0, word))
 
 
 def read_csv(folder, *lines, word=ANT, end="\n"):
@@ -33,8 +37,8 @@ def read_ndjson(folder, *lines):
 def the_reject(items):
     """The one reject between two good rows."""
     first, bad, last = items
-    assert isinstance(first, Row)
-    assert isinstance(last, Row)
+    assert isinstance(first, Taken)
+    assert isinstance(last, Taken)
     assert isinstance(bad, Reject)
     assert bad.line == 3
     assert bad.file.endswith("ant.csv")
@@ -43,7 +47,7 @@ def the_reject(items):
 
 def plain(row):
     """A row without its line, in terms that compare."""
-    return row[1:-1], lists_of(row.strokes)
+    return row[1:-1], row.drawing
 
 
 def training_folder(folder, *names):
@@ -57,7 +61,7 @@ def test_a_row_keeps_every_column(tmp_path):
     (row,) = read_csv(tmp_path, csv_line(5, ANT, countrycode="DE", recognized=False))
     assert (row.line, row.key_id, row.countrycode, row.recognized) == (2, 5, "DE", False)
     assert row.timestamp == datetime.datetime(2017, 3, 9, 0, 28, 55, 637750, datetime.UTC)
-    assert lists_of(row.strokes) == [[[5, 255, 10], [0, 0, 20]], [[5, 6], [7, 8]]]
+    assert row.drawing == [[[5, 255, 10], [0, 0, 20]], [[5, 6], [7, 8]]]
 
 
 def test_the_country_code_of_namibia_is_not_a_missing_value(tmp_path):
@@ -109,8 +113,8 @@ def test_a_byte_order_mark_changes_nothing(tmp_path, name):
 
 
 def test_blank_lines_are_no_rows_but_count_as_lines(tmp_path):
-    rows = read_csv(tmp_path, csv_line(1, ANT), "", "  ", csv_line(2, ANT))
-    assert [row.line for row in rows] == [2, 5]
+    rows = read_csv(tmp_path, csv_line(1, ANT), "", "  ", "\f", csv_line(2, ANT))
+    assert [row.line for row in rows] == [2, 6]
 
 
 @pytest.mark.parametrize(
@@ -183,8 +187,8 @@ def test_a_line_that_is_not_utf8_spoils_no_other(tmp_path):
 )
 def test_a_faulty_line_of_ndjson_is_a_reject_with_its_reason(tmp_path, line, reason):
     first, bad, last = read_ndjson(tmp_path, ndjson_line(1, ANT), line, ndjson_line(3, ANT))
-    assert isinstance(first, Row)
-    assert isinstance(last, Row)
+    assert isinstance(first, Taken)
+    assert isinstance(last, Taken)
     assert (bad.line, bad.reason) == (2, reason)
 
 
@@ -230,7 +234,7 @@ def test_a_missing_column_is_told_with_those_there_are(tmp_path, column):
 @pytest.mark.parametrize("header", [b"\x1f\x8b\x08\x00\xff", HEADER.replace(",", "\r").encode()])
 def test_a_header_that_is_no_csv_is_refused(tmp_path, header):
     (tmp_path / "ant.csv").write_bytes(header + b"\nrow\n")
-    with pytest.raises(SketchstackError, match=r"ant\.csv, line 1: the header is not CSV in UTF-8 .*Unpack"):
+    with pytest.raises(SketchstackError, match=r"ant\.csv, line 1: the header is not CSV in UTF-8 .*if it is packed"):
         rows_of(tmp_path / "ant.csv")
 
 
@@ -290,7 +294,8 @@ def test_two_files_of_one_word_are_refused(tmp_path, twin):
 
 def test_a_missing_folder_is_told_with_the_remedy(tmp_path):
     with pytest.raises(
-        SketchstackError, match=r"the folder .*train_simplified is missing; fetch it with `make data NAME="
+        SketchstackError,
+        match=r"the folder .*train_simplified is missing, .* no train_simplified\.zip; fetch it with",
     ):
         training_files(some_params(str(tmp_path)))
 
@@ -314,17 +319,168 @@ def test_real_files_are_read_to_the_last_row(mini, name):
     items = rows_of(path, path.stem)
     lines = len(path.read_bytes().splitlines()) - (path.suffix == ".csv")
     assert len(items) == lines
-    assert all(isinstance(item, Row) for item in items)
+    assert all(isinstance(item, Taken) for item in items)
     assert len({item.key_id for item in items}) == lines
 
 
 def test_real_test_rows_are_read(mini):
-    rows = read_rows(RawFile(mini / "test_simplified.csv", 0, None))
+    rows = iter(rows_of(mini / "test_simplified.csv", None))
     with (mini / "test_simplified.csv").open() as file:
         next(file)
         for row, line in zip(range(20), file, strict=False):
             item = next(rows)
-            assert isinstance(item, Row), row
+            assert isinstance(item, Taken), row
             key_id, _, drawing = line.rstrip("\n").split(",", 2)
             assert item.key_id == int(key_id)
-            assert lists_of(item.strokes) == json.loads(drawing.strip('"'))
+            assert item.drawing == json.loads(drawing.strip('"'))
+
+
+def packed(path, how):
+    """A file packed in place of itself."""
+    data = path.read_bytes()
+    path.unlink()
+    if how == "gz":
+        target = path.with_name(path.name + ".gz")
+        target.write_bytes(gzip.compress(data))
+    else:
+        target = path.with_name(path.name + ".zip")
+        with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("__MACOSX/._" + path.name, b"junk")
+            file.writestr(path.name, data)
+    return target
+
+
+@pytest.mark.parametrize("how", ["gz", "zip"])
+@pytest.mark.parametrize(("ending", "line"), [("csv", csv_line), ("ndjson", ndjson_line)])
+def test_packed_files_are_read_as_plain_ones(tmp_path, how, ending, line):
+    folder = tmp_path / "train_simplified"
+    for word, key in (("wine glass", 1), ("ant", 100)):
+        lines = [line(key + row, word) for row in range(5)]
+        write_lines(folder / f"{word}.{ending}", [*([HEADER] if ending == "csv" else []), *lines])
+    params = some_params(str(tmp_path))
+    words, files = training_files(params)
+    plainly = [[plain(row) for row in rows_of_file(file)] for file in files]
+    for file in files:
+        packed(file.path, how)
+    packed_words, files = training_files(params)
+    assert packed_words == words
+    assert [[plain(row) for row in rows_of_file(file)] for file in files] == plainly
+    assert str(files[0]).endswith(f"ant.{ending}.{how}" if how == "gz" else f"ant.{ending}.zip/ant.{ending}")
+
+
+def test_a_folder_may_be_one_zip_as_kaggle_ships_it(tmp_path):
+    with zipfile.ZipFile(tmp_path / "train_simplified.zip", "w") as file:
+        for word, key in (("wine glass", 1), ("ant", 2)):
+            file.writestr(f"train_simplified/{word}.csv", f"{HEADER}\n{csv_line(key, word)}\n")
+    words, files = training_files(some_params(str(tmp_path)))
+    assert words.names == ("ant", "wine_glass")
+    assert [row.key_id for file in files for row in rows_of_file(file)] == [2, 1]
+    assert str(files[0]) == f"{tmp_path}/train_simplified.zip/train_simplified/ant.csv"
+
+
+@pytest.mark.parametrize("ending", ["gz", "zip"])
+def test_the_test_file_may_be_packed(tmp_path, ending):
+    path = write_lines(tmp_path / "test_simplified.csv", ["key_id,countrycode,drawing", line_of_test(7)])
+    packed(path, ending)
+    raw = rawfiles.test_file(some_params(str(tmp_path)), 3)
+    assert [row.key_id for row in rows_of_file(raw)] == [7]
+    assert (raw.number, raw.word) == (3, None)
+
+
+def test_a_zip_of_two_test_files_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "test_simplified.csv.zip", "w") as file:
+        file.writestr("a.csv", "")
+        file.writestr("b.csv", "")
+    with pytest.raises(SketchstackError, match=r"csv\.zip holds 2 files of drawings in place of one; unpack test_simp"):
+        rawfiles.test_file(some_params(str(tmp_path)), 0)
+
+
+@pytest.mark.parametrize("how", ["gz", "zip"])
+@pytest.mark.parametrize("damage", ["cut", "altered"])
+def test_a_damaged_packed_file_stops_the_stage_by_name(tmp_path, how, damage):
+    rng = np.random.default_rng(0)
+    drawings = [[[*rng.integers(0, 256, (2, 30)).tolist()]] for _ in range(400)]
+    lines = [csv_line(row, ANT, drawing=drawing) for row, drawing in enumerate(drawings)]
+    path = packed(write_lines(tmp_path / "ant.csv", [HEADER, *lines]), how)
+    data = bytearray(path.read_bytes())
+    if damage == "altered":
+        data[len(data) // 2] ^= 255
+    elif how == "gz":
+        data = data[: len(data) // 2]
+    else:
+        data = data[:-60]  # of the list of files, which stands at the end
+    path.write_bytes(data)
+    member = "ant.csv" if how == "zip" else None
+    with pytest.raises(SketchstackError, match=rf"ant\.csv\.{how}.* cannot be unpacked to its end .*fetch it again"):
+        rows_of_file(RawFile(path, 0, ANT, member))
+
+
+def test_a_line_that_is_too_long_is_one_reject(tmp_path, monkeypatch):
+    monkeypatch.setattr(rawfiles, "BLOCK", 64)
+    monkeypatch.setattr(rawfiles, "LONGEST_LINE", 1000)
+    monkeypatch.setattr(shuffle, "LONGEST_LINE", 1000)
+    path = write_lines(tmp_path / "ant.csv", [HEADER, csv_line(1, ANT), "x" * 5000, csv_line(2, ANT), "y" * 2000])
+    first, long, second, last = rows_of(path)
+    assert (first.key_id, second.key_id) == (1, 2)
+    assert long == Reject(str(path), 3, "", "line is longer than 1000 bytes")
+    assert last.line == 5
+
+
+@pytest.mark.parametrize("size", [1, 7, 100, 10_000])
+def test_blocks_are_all_lines_of_a_file_whatever_their_size(tmp_path, monkeypatch, size):
+    monkeypatch.setattr(rawfiles, "BLOCK", size)
+    rng = np.random.default_rng(size)
+    lines = ["x" * length for length in rng.integers(1, 40, 60)]
+    path = tmp_path / "ant.csv"
+    path.write_text("\n".join(["header", *lines]))
+    found, first = b"", 2
+    for block in blocks(RawFile(path, 0, ANT), 1):
+        assert block.text is not None
+        assert (block.first, block.text[-1]) == (first, ord("\n"))
+        found, first = found + block.text.tobytes(), first + block.lines
+    assert found.decode().split("\n") == [*lines, ""]
+
+
+@pytest.mark.parametrize("zeros", ["\0", "\0" * 50])
+def test_a_row_with_nul_bytes_spoils_no_other(tmp_path, zeros):
+    bad = csv_line(2, ANT, drawing=f"[[[1{zeros}], [2]]]")
+    assert the_reject(read_csv(tmp_path, csv_line(1, ANT), bad, csv_line(3, ANT))).reason == "drawing is not JSON"
+
+
+def test_quotes_inside_a_field_are_read_as_csv_means_them(tmp_path):
+    header = "note,word,key_id,drawing"
+    path = write_lines(tmp_path / "ant.csv", [header, '"said ""ant"", twice",ant,5,"[[[1], [2]]]"'])
+    (row,) = rows_of(path)
+    assert row.key_id == 5
+
+
+def test_a_column_that_stands_twice_is_refused(tmp_path):
+    path = write_lines(tmp_path / "ant.csv", ["word,key_id,key_id,drawing", 'ant,5,6,"[[[1], [2]]]"'])
+    with pytest.raises(SketchstackError, match=r"ant\.csv, line 1: the column 'key_id' stands there twice; remove one"):
+        rows_of(path)
+
+
+@pytest.mark.parametrize("ending", ["csv", "ndjson"])
+def test_a_raw_file_is_known_by_its_drawings(tmp_path, ending):
+    line = csv_line if ending == "csv" else ndjson_line
+    drawing = [[[0.5, 10.5], [2.5, 2.5], [0, 30]]]
+    rows = [line(1, ANT, drawing="?"), line(2, ANT, drawing=drawing), line(3, ANT, drawing=[[[1], [2]]])]
+    path = write_lines(tmp_path / f"ant.{ending}", [*([HEADER] if ending == "csv" else []), *rows])
+    assert layout_of(RawFile(path, 0, ANT)).timed
+    _, good, simple = rows_of(path)
+    assert good.drawing == [[[0, 255], [0, 0], [0, 30]]]
+    assert simple.reason == "a stroke has 2 lists in place of [x, y, t]"
+
+
+@pytest.mark.parametrize("ending", ["csv", "ndjson"])
+@given(cut=st.integers(1, 150))
+@settings(deadline=None, max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_a_line_cut_in_half_at_the_end_of_a_file_is_one_reject(tmp_path, ending, cut):
+    line = csv_line if ending == "csv" else ndjson_line
+    text = line(2, ANT)
+    path = write_lines(tmp_path / f"ant.{ending}", [*([HEADER] if ending == "csv" else []), line(1, ANT)])
+    with path.open("a") as file:
+        file.write(text[: min(cut, len(text) - 1)])
+    good, half = rows_of(path)
+    assert good.key_id == 1
+    assert isinstance(half, Reject)

@@ -1,10 +1,11 @@
 """Every row in is a row out or a reject, and where a drawing goes depends on the drawing alone."""
 
 import csv
+import gzip
 import json
+import os
 import subprocess
 import sys
-import tracemalloc
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline import shuffle
+from pipeline import rawfiles, shuffle, spill
 from pipeline.drawings import open_shards
 from pipeline.errors import SketchstackError
-from pipeline.rawfiles import RawFile
-from pipeline.shuffle import check_counts, find_duplicates, spill_file
-from pipeline.strokes import check_drawing, point_hash
-from pipeline.words import Words, load_words
+from pipeline.records import check_drawing, simplified
+from pipeline.records import hash_of as hash_of_strokes
+from pipeline.shuffle import check_counts
+from pipeline.words import load_words
 from tests.conftest import ROOT
 from tests.raw import (
     HEADER,
@@ -75,7 +76,7 @@ def rejected(path):
 
 
 def hash_of(drawing):
-    return point_hash(check_drawing(drawing))
+    return hash_of_strokes(check_drawing(drawing))
 
 
 def where(drawing):
@@ -210,30 +211,178 @@ def test_a_key_id_is_looked_for_in_all_files(tmp_path):
     assert reject == {**told, "reason": "duplicate key_id: ant.csv line 4 is kept"}
 
 
-def test_duplicates_are_the_same_however_few_key_ids_are_compared_at_a_time(tmp_path, monkeypatch):
-    words, rng = Words(("ant", "bee")), np.random.default_rng(0)
-    spilled = []
-    for number, word in enumerate(words.names):
-        keys = [*rng.integers(-6, 6, 30).tolist(), -(2**63), 2**63 - 1]
-        lines = [csv_line(row, word, key_id=str(key), drawing=sketch(row % 7)) for row, key in enumerate(keys)]
-        path = write_lines(tmp_path / f"{word}.csv", [HEADER, *lines])
-        spilled.append(spill_file(RawFile(path, number, word), words, tmp_path, FOLDS, SHARDS))
-    find_duplicates(spilled)
-    at_once = [set(each.duplicates) for each in spilled]
-    for each in spilled:
-        each.duplicates.clear()
-    monkeypatch.setattr(shuffle, "BUCKET", 5)
-    find_duplicates(spilled)
-    assert [set(each.duplicates) for each in spilled] == at_once
-    different = len(np.unique(np.concatenate([each.keys[:, 0] for each in spilled])))
-    assert sum(map(len, at_once)) == 64 - different
+def some_words(count=7, rows=40):
+    """Several words of some rows, a few of them under key_ids that are taken."""
+    words = {f"word {word}": range(1000 * word, 1000 * word + rows) for word in range(count)}
+    lines = {word: lines_of(word, keys) for word, keys in words.items()}
+    lines["word 1"].append(csv_line(5, "word 1", drawing=sketch(77)))
+    lines["word 2"].append(csv_line(5, "word 2", drawing=sketch(78)))
+    return lines
 
 
-def test_the_same_input_gives_the_same_bytes_on_two_processes(tmp_path):
-    write_competition(tmp_path, small())
+@pytest.mark.parametrize(
+    ("threads", "block", "gathered"), [(1, 2**22, 2**16), (4, 2**22, 2**16), (3, 100, 7), (2, 333, 1), (2, 50, 2**16)]
+)
+def test_the_same_rows_give_the_same_bytes_on_any_threads_and_in_any_pieces(
+    tmp_path, monkeypatch, threads, block, gathered
+):
+    write_competition(tmp_path, some_words(), max_rejected=1.0)
     before = contents(run_shuffle(tmp_path))
-    write_competition(tmp_path, small(), threads=2)
+    monkeypatch.setattr(rawfiles, "BLOCK", block)
+    monkeypatch.setattr(spill, "ROWS", gathered)
+    write_competition(tmp_path, some_words(), threads=threads, max_rejected=1.0)
     assert contents(run_shuffle(tmp_path)) == before
+
+
+def test_packed_files_give_the_same_bytes(tmp_path):
+    write_competition(tmp_path, some_words(), max_rejected=1.0)
+    before = contents(run_shuffle(tmp_path))
+    data = tmp_path / "data" / "synthetic"
+    for path in [*(data / "train_simplified").iterdir(), data / "test_simplified.csv"]:
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes()))
+        path.unlink()
+    after = contents(run_shuffle(tmp_path))
+    assert {name: after[name] for name in after if name != "rejects.csv"} == {
+        name: before[name] for name in before if name != "rejects.csv"
+    }
+
+
+def test_a_drawing_of_ten_megabytes_is_kept_whole(tmp_path):
+    axis = [row % 256 for row in range(60_000)]
+    write_competition(tmp_path, small(bee=[csv_line(500, "bee", drawing=[[axis, axis]] * 25), csv_line(501, "bee")]))
+    assert (tmp_path / "data/synthetic/train_simplified/bee.csv").stat().st_size > 10_000_000
+    kept = {key: drawing for key, _, drawing in kept_rows(run_shuffle(tmp_path))}
+    assert kept[500] == [[axis, axis]] * 25
+    assert set(kept) == {*range(1, 13), *range(101, 113), 500, 501}
+
+
+def timed(number):
+    """A raw drawing of two strokes, another one for each number."""
+    return [[[0.0, 50.5, 100.0 + number], [0, 90.25, 0], [0, 40, 90]], [[5.0], [7.0], [200 + number]]]
+
+
+def raw_competition(home, **changes):
+    """Two words and a test file of raw drawings."""
+    train = {
+        word: [csv_line(key, word, drawing=timed(key)) for key in range(first, first + 12)]
+        for word, first in (("ant", 1), ("wine glass", 101))
+    }
+    test = [line_of_test(key, drawing=timed(key)) for key in (901, 903, 902)]
+    write_competition(home, {**train, **changes.pop("train", {})}, changes.pop("test", test), **changes)
+
+
+def test_raw_drawings_keep_the_time_of_each_point(tmp_path):
+    raw_competition(tmp_path)
+    folds = run_shuffle(tmp_path)
+    shards = open_shards([folds / f"fold{fold}" for fold in range(FOLDS)])
+    drawings = shards[:]
+    assert drawings.timed
+    for place, key_id in enumerate(drawings.key_id.tolist()):
+        strokes = simplified(timed(key_id))
+        assert strokes.t is not None
+        assert np.concatenate([stroke[2] for stroke in drawings.strokes_of(place)]).tolist() == strokes.t.tolist()
+        assert np.concatenate([stroke[0] for stroke in drawings.strokes_of(place)]).tolist() == strokes.x.tolist()
+    test = open_shards([folds / "test"])
+    assert test.timed
+    assert test.key_id.tolist() == [901, 903, 902]
+
+
+def test_a_drawing_lies_in_the_same_fold_in_both_forms(tmp_path):
+    raw_competition(tmp_path)
+    before = homes(run_shuffle(tmp_path))
+    as_small = {}
+    for word, first in (("ant", 1), ("wine glass", 101)):
+        strokes = {key: simplified(timed(key)) for key in range(first, first + 12)}
+        cut = {key: np.cumsum(each.stroke)[:-1] for key, each in strokes.items()}
+        as_small[word] = [
+            csv_line(
+                key,
+                word,
+                drawing=[
+                    [x.tolist(), y.tolist()]
+                    for x, y in zip(np.split(each.x, cut[key]), np.split(each.y, cut[key]), strict=True)
+                ],
+            )
+            for key, each in strokes.items()
+        ]
+    write_competition(tmp_path, as_small)
+    assert homes(run_shuffle(tmp_path)) == before
+
+
+@pytest.mark.parametrize("odd", ["test", "bee"])
+def test_raw_and_simplified_files_side_by_side_stop_the_stage(tmp_path, odd):
+    bee = {"bee": lines_of("bee", range(300, 312))}
+    plain: dict[str, dict[str, Any]] = {"test": {"test": [line_of_test(901)]}, "bee": {"train": bee}}
+    raw_competition(tmp_path, **plain[odd])
+    text = failing_shuffle(tmp_path)
+    assert f"{'test_simplified' if odd == 'test' else 'bee'}.csv simplified ones: learners would see times" in text
+    assert "Name files of one kind in params.yaml" in text
+
+
+def faulty(kind, key, word, rng):
+    """A line with a fault of a kind, here or there."""
+    line = csv_line(key, word)
+    if kind == "5 fields in place of 6":
+        return line.rpartition(",")[0]
+    if kind == "line is not CSV":
+        return line[: line.index('"') + rng.integers(1, 20)]
+    if kind == "drawing is not JSON":
+        place, piece = line.index("[") + rng.integers(3, 12), ["\0", "[", "x", "..", "- "][rng.integers(5)]
+        return line[:place] + piece + line[place:]
+    at, beyond = int(rng.integers(2)), int(rng.choice([-1, 256, 10**9, -(10**30)]))
+    axes = [[1, 2, 3], [4, 5, 6]]
+    axes[at] = {"a coordinate lies outside 0..255": [1, beyond, 3], "a stroke has no points": []}.get(kind, [1, 2])
+    changes: dict[str, dict[str, Any]] = {
+        "a coordinate lies outside 0..255": {"drawing": [axes]},
+        "x and y of a stroke are of unequal length": {"drawing": [[[1], [2]], axes]},
+        "a stroke has no points": {"drawing": [[[], []]] * (at + 1)},
+        "key_id is not a 64-bit integer": {"key_id": f"{key}{'xe.'[rng.integers(3)]}7"},
+        "word is not the file's": {"word": f"{word}s"},
+        "timestamp is not a date and time": {"timestamp": f"2017-02-{29 + at} 10:00:00 UTC"},
+        "recognized is neither True nor False": {"recognized": "TRUE"},
+    }
+    return csv_line(key, word, **changes[kind])
+
+
+FAULTS = """5 fields in place of 6; line is not CSV; drawing is not JSON; a coordinate lies outside 0..255;
+    x and y of a stroke are of unequal length; a stroke has no points; key_id is not a 64-bit integer;
+    word is not the file's; timestamp is not a date and time; recognized is neither True nor False"""
+
+
+@pytest.mark.slow
+def test_a_hundred_thousand_bad_rows_cost_no_good_one(tmp_path):
+    rng, faults = np.random.default_rng(0), [fault.strip() for fault in FAULTS.split(";")]
+    lines: dict[str, list[str]] = {}
+    good, bad = [], []
+    for number, word in enumerate(["ant", "bee", "cat", "dog"]):
+        lines[word] = []
+        for row, spoilt in enumerate(rng.permutation([True] * 25_000 + [False] * 6_000)):
+            key, fault = 1_000_000 * number + row, faults[rng.integers(len(faults))]
+            lines[word].append(faulty(fault, key, word, rng) if spoilt else csv_line(key, word))
+            if spoilt:
+                bad.append((word, row + 2, fault))
+            else:
+                good.append(key)
+    write_competition(tmp_path, lines, threads=2, max_rejected=1.0)
+    assert shuffle_peak(tmp_path) < 500, "megabytes: rejects are written as they come"
+    assert sorted(key for key, _, _ in kept_rows(tmp_path / "folds")) == good
+    found = [
+        (Path(each["file"]).stem, int(each["line"]), each["reason"].split(": ")[0])
+        for each in rejected(tmp_path / "folds" / "rejects.csv")
+    ]
+    assert len(found) == 100_000
+    assert found == bad
+
+
+def shuffle_peak(home):
+    """Run the stage in a process of its own; its largest resident size in MB."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline.shuffle"], cwd=home, env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"}
+    )
+    _, status, used = os.wait4(process.pid, 0)
+    process.returncode = status
+    assert status == 0
+    return used.ru_maxrss / 1024
 
 
 def test_another_seed_moves_rows_within_their_shards_alone(tmp_path):
@@ -270,10 +419,13 @@ def test_ndjson_gives_the_same_bytes_as_csv(tmp_path):
     assert contents(run_shuffle(tmp_path)) == before
 
 
-def test_test_rows_keep_the_order_of_their_file(tmp_path, monkeypatch):
+@pytest.mark.parametrize("block", [64, 2**22])
+def test_test_rows_keep_the_order_of_their_file(tmp_path, monkeypatch, block):
     monkeypatch.setattr(shuffle, "TEST_SHARD", 4)
-    monkeypatch.setattr(shuffle, "BLOCK", 2)
-    keys = [909, 903, 907, 901, 908, 902, 906]
+    monkeypatch.setattr(rawfiles, "BLOCK", block)
+    monkeypatch.setattr(spill, "ROWS", 2)
+    long = 9_000_000_000_000_000_001  # 19 digits, which the compiled reader leaves to records
+    keys = [909, long, 903, 907, 901, 908, 902, 906]
     test = [line_of_test(key) for key in keys]
     broken = [*test[:2], "5,NA", *test[2:], line_of_test(907)]
     write_competition(tmp_path, small(), test=broken, max_rejected=1.0)
@@ -282,16 +434,17 @@ def test_test_rows_keep_the_order_of_their_file(tmp_path, monkeypatch):
     assert shards.key_id.tolist() == keys
     assert set(shards.word.tolist()) == {-1}
     drawings = shards[:]
-    assert [[x.tolist(), y.tolist()] for x, y in drawings.strokes_of(4)] == sketch(908)
-    assert sorted(path.name for path in (folds / "test").iterdir()) == ["0000.arrow", "0001.arrow", "0002.arrow"]
+    assert [[x.tolist(), y.tolist()] for x, y in drawings.strokes_of(5)] == sketch(908)
+    assert [len(shard) for shard in shards.shards] == [4, 4, 0], "the last held the duplicate"
     assert [(row["line"], row["reason"]) for row in rejected(folds / "rejects.csv")] == [
         ("4", "2 fields in place of 3"),
-        ("10", "duplicate key_id: test_simplified.csv line 5 is kept"),
+        ("11", "duplicate key_id: test_simplified.csv line 6 is kept"),
     ]
 
 
 def test_each_shard_is_one_record_batch_that_pandas_reads_too(tmp_path, monkeypatch):
-    monkeypatch.setattr(shuffle, "BLOCK", 2)
+    monkeypatch.setattr(rawfiles, "BLOCK", 64)
+    monkeypatch.setattr(spill, "ROWS", 2)
     write_competition(tmp_path, small())
     paths = sorted(run_shuffle(tmp_path).glob("*/*.arrow"))
     assert len(paths) == FOLDS * SHARDS + 1
@@ -384,32 +537,6 @@ def test_the_command_ends_on_bad_input_with_a_paragraph_and_exit_code_1(tmp_path
     assert paragraph == (
         "Error: data/synthetic/train_simplified/ant.csv, line 2: the word is 'bee', but the file's name says 'ant'; "
         "rename the file after its word, or fetch it again with `make data`."
-    )
-
-
-def spill_peak(folder, rows):
-    """The most bytes that Python and Arrow held while they spilled a file of so many rows."""
-    folder.mkdir()
-    path = write_lines(folder / "ant.csv", [HEADER, *(csv_line(row, "ant") for row in range(rows))])
-    pool = pa.proxy_memory_pool(pa.default_memory_pool())
-    usual = pa.default_memory_pool()
-    pa.set_memory_pool(pool)
-    tracemalloc.start()
-    try:
-        spilled = spill_file(RawFile(path, 0, "ant"), Words(("ant",)), folder, FOLDS, SHARDS)
-        assert len(spilled.keys) == rows
-        return tracemalloc.get_traced_memory()[1] + pool.max_memory()
-    finally:
-        tracemalloc.stop()
-        pa.set_memory_pool(usual)
-
-
-def test_memory_holds_a_block_of_rows_however_many_there_are(tmp_path, monkeypatch):
-    monkeypatch.setattr(shuffle, "BLOCK", 64)
-    spill_peak(tmp_path / "warm", 64)
-    few, many = spill_peak(tmp_path / "few", 256), spill_peak(tmp_path / "many", 2560)
-    assert (many - few) / (2560 - 256) < 100, (
-        "bytes a row: key_id, hash and line are 24, joined 48, a parsed row is over 600"
     )
 
 

@@ -16,7 +16,7 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
 from pipeline import metrics
 from pipeline import stack as stage
-from pipeline.drawings import SCHEMA, write_shard
+from pipeline.drawings import SCHEMA, SUMMARY, shard_hashes, write_shard
 from pipeline.errors import SketchstackError
 from pipeline.metalearners import load_metalearner
 from pipeline.metalearners._base import BaseMetaLearner, ConvexCombination
@@ -346,6 +346,7 @@ def project(rows, tmp_path, monkeypatch) -> Path:
         drawn = {**nothing, "x": [0, 9], "y": [0, 9], "stroke": [2]}
         records = [{"key_id": int(i), "word": int(w), **drawn} for i, w in zip(key_ids, labels, strict=True)]
         write_shard(tmp_path / "folds" / name / "shard0.arrow", pa.Table.from_pylist(records, schema=SCHEMA))
+    (tmp_path / "folds" / SUMMARY).write_text(json.dumps({"shards": shard_hashes(tmp_path / "folds")}))
     for name, skill in {"good": 2.0, "fair": 1.0}.items():
         for fold, (_, key_ids, labels) in enumerate(shards):
             folder = model_folder(name, fold)

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.batches import Batch
-from pipeline.drawings import Drawings, Shards
+from pipeline.drawings import Shard, Shards
 from pipeline.learners._base import Checkpoint, Learner, load_learner
 from pipeline.params import load_params
 
@@ -28,7 +28,7 @@ def toy_drawings(count: int, seed: int) -> Shards:
     """`count` shaky drawings: a line across, a line down, a circle, or two crossed lines."""
     rng = np.random.default_rng(seed)
     words = rng.integers(0, NUM_WORDS, count)
-    return Shards([Drawings.from_lists([_toy_strokes(word, rng) for word in words], words.tolist())])
+    return Shards([Shard.from_lists([_toy_strokes(word, rng) for word in words], words.tolist())])
 
 
 def _toy_strokes(word: int, rng: np.random.Generator) -> list[tuple[list[int], list[int]]]:

@@ -23,7 +23,7 @@ from safetensors.numpy import load_file, save_file
 from pipeline.artefacts import whole_file
 from pipeline.batches import Batch, Batches, made_ahead
 from pipeline.drawings import Drawings, Shards
-from pipeline.encodings import identity, mirror
+from pipeline.encodings import Distortion, identity, mirror
 from pipeline.errors import SketchstackError
 from pipeline.params import LearnerParams, Training, check_keywords
 from pipeline.progress import progress_bar
@@ -141,7 +141,7 @@ class Learner(ABC):
     """A base learner: a network over an encoding, fitted to batches, that gives probabilities.
 
     Attributes:
-        encode: drawings, affine maps and keyword params → the network's inputs.
+        encode: drawings, their distortion and keyword params → the network's inputs.
         network: the number of words and keyword params → a network of those inputs that gives (B, num_words) logits.
     """
 
@@ -195,9 +195,9 @@ class Learner(ABC):
                 f"({' '.join(str(error).split())}); change the one to fit the other."
             ) from error
 
-    def inputs(self, drawings: Drawings, affine: np.ndarray) -> Any:
+    def inputs(self, drawings: Drawings, distortion: Distortion) -> Any:
         """Encode drawings with this learner's encoding params."""
-        return type(self).encode(drawings, affine, **self.params.encoding)
+        return type(self).encode(drawings, distortion, **self.params.encoding)
 
     def batches(self, drawings: Shards) -> Batches:
         """The training batches that this learner makes of drawings."""
@@ -252,15 +252,16 @@ class Learner(ABC):
 
         With `augmentation.mirror_test`, the mean over each drawing and its mirror image.
         """
-        maps = [identity, mirror] if self.params.augmentation.mirror_test else [identity]
-        chunks = (
-            Batch(number, [self.inputs(chunk, affine(len(chunk))) for affine in maps], chunk.word)
-            for number, chunk in enumerate(drawings.chunks(PREDICT))
-        )
+        views = [identity, mirror] if self.params.augmentation.mirror_test else [identity]
+
+        def encoded(start: int) -> list[Any]:
+            chunk = drawings[start : start + PREDICT]
+            return [self.inputs(chunk, view(len(chunk))) for view in views]
+
         found = np.empty((len(drawings), self.num_words), np.float32)
-        for chunk in made_ahead(chunks, ahead=2):
-            place = slice(chunk.step * PREDICT, (chunk.step + 1) * PREDICT)
-            found[place] = np.mean([self.predict(inputs) for inputs in chunk.inputs], axis=0)
+        starts = range(0, len(drawings), PREDICT)
+        for start, chunk in zip(starts, made_ahead(encoded, starts), strict=True):
+            found[start : start + PREDICT] = np.mean([self.predict(inputs) for inputs in chunk], axis=0)
         return found
 
     def save(self, folder: Path) -> None:

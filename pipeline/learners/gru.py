@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.encodings import pen_movements
+from pipeline.encodings import num_features, pen_movements
 from pipeline.learners._keras import KerasLearner
 from pipeline.params import Count, Share, Widths
 
@@ -22,10 +22,10 @@ class Learner(KerasLearner):
         import keras
         from keras import layers, ops
 
-        length = self.params.encoding["length"]
-        movements, lengths = keras.Input((length, 5)), keras.Input((), dtype="int32")
+        length, features = self.params.encoding["length"], num_features(timing=self.params.encoding["timing"])
+        movements, lengths = keras.Input((length, features)), keras.Input((), dtype="int32")
         steps = length // points_a_step
-        x = layers.Reshape((steps, 5 * points_a_step))(movements)
+        x = layers.Reshape((steps, features * points_a_step))(movements)
         inside = ops.greater(lengths[:, None], ops.arange(0, length, points_a_step)[None])  # (B, steps)
         for width in units:
             x = layers.Bidirectional(layers.GRU(width, return_sequences=True))(x, mask=inside)

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from pipeline.encodings import pen_movements
+from pipeline.encodings import num_features, pen_movements
 from pipeline.learners._torch import TorchLearner
 from pipeline.params import Count, Share, Widths
 
@@ -23,17 +23,25 @@ class Learner(TorchLearner):
         self, num_words: int, *, filters: Widths, strides: Widths, units: Count, layers: Count, dropout: Share
     ) -> nn.Module:
         """Convolutions of these filters and strides, `layers` LSTMs of `units` each way."""
-        return ConvLSTM(num_words, filters, strides, units, layers, dropout)
+        features = num_features(timing=self.params.encoding["timing"])
+        return ConvLSTM(num_words, features, filters, strides, units, layers, dropout)
 
 
 class ConvLSTM(nn.Module):
-    """(B, T, 5) and lengths (B,) → (B, num_words)."""
+    """(B, T, features) and lengths (B,) → (B, num_words)."""
 
     def __init__(
-        self, num_words: int, filters: list[int], strides: list[int], units: int, layers: int, dropout: float
+        self,
+        num_words: int,
+        features: int,
+        filters: list[int],
+        strides: list[int],
+        units: int,
+        layers: int,
+        dropout: float,
     ) -> None:
         super().__init__()
-        widths = [5, *filters]  # of movements, then of each convolution
+        widths = [features, *filters]  # of movements, then of each convolution
         self.strides = strides
         self.convolutions = nn.ModuleList(
             nn.Sequential(nn.Conv1d(a, b, 5, stride, 2, bias=False), nn.BatchNorm1d(b), nn.ReLU())

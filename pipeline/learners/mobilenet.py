@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pipeline.encodings import raster
+from pipeline.encodings import num_channels, raster
 from pipeline.errors import SketchstackError
 from pipeline.learners._keras import KerasLearner
 from pipeline.params import Share
@@ -33,7 +33,7 @@ class Learner(KerasLearner):
             raise SketchstackError(
                 f"learners.mobilenet.network.backbone: no {backbone!r}; keras.applications has {known}."
             )
-        side, channels = self.params.encoding["side"], self.params.encoding["channels"]
+        side, channels = self.params.encoding["side"], num_channels(self.params.encoding["channels"])
         images = keras.Input((side, side, channels), dtype="uint8")
         body = build(include_top=False, weights=None, input_shape=(side, side, channels), pooling="avg", **options)
         # The newer backbones scale grey levels to their liking themselves.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pipeline.encodings import raster
+from pipeline.encodings import num_channels, raster
 from pipeline.learners._torch import TorchLearner
 from pipeline.params import Count, Share, Widths
 
@@ -20,7 +20,7 @@ class Learner(TorchLearner):
 
     def network(self, num_words: int, *, widths: Widths, blocks: Count, dropout: Share) -> nn.Module:
         """Widths of the stages, each but the first halving the side; `blocks` residual blocks a stage."""
-        channels = self.params.encoding["channels"]
+        channels = num_channels(self.params.encoding["channels"])
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1, stride=2, bias=False)]
         layers += [nn.BatchNorm2d(widths[0]), nn.ReLU()]
         width = widths[0]
