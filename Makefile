@@ -1,6 +1,6 @@
 # Sketchstack. `make` without a target lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint bench submit compare report data profile
+.PHONY: help setup repro test lint bench bench-data submit compare report data profile
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON := .venv/bin/python
@@ -8,7 +8,7 @@ INSTALLED := .venv/.installed
 CHECKED := .venv/.checked
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: $(INSTALLED) ## create .venv with everything that is needed
 
@@ -44,8 +44,10 @@ data: $(INSTALLED) ## fetch raw files: NAME=mini FROM=FOLDER copies them, NAME=k
 profile: $(INSTALLED) ## put profiles/NAME.yaml in force as params.yaml (FORCE=1 gives edits up)
 	@$(PYTHON) -m pipeline.profile $(or $(NAME),$(error which profile? make profile NAME=synthetic)) $(if $(FORCE),--force)
 
-bench: ## timings of the parts (not there yet)
-	@echo 'make bench: bench/ holds results only so far; its benchmarks come with a later part.' >&2; exit 1
+bench: bench-data ## all benchmarks
+
+bench-data: $(INSTALLED) ## shuffle, batches and shards of data/mini against the published way; nothing else should run
+	@for name in shuffle memory batches first_batch shard_size; do $(PYTHON) -m bench.$$name || exit 1; echo; done
 
 compare: ## two runs side by side (not there yet)
 	@echo 'make compare: pipeline/compare.py comes with a later part; `dvc metrics diff` compares scores.' >&2; exit 1

@@ -1,0 +1,35 @@
+"""A training process up to its first batch, on the folds in the working directory; the last line times it, as JSON."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+from pipeline.drawings import open_shards
+from pipeline.encodings import set_threads
+from pipeline.learners._base import learner_class, load_learner
+from pipeline.params import load_params
+from pipeline.train import FOLDS, others
+from pipeline.words import load_words
+
+LEARNER, HELD_OUT = "seresnet", 0
+
+
+def first_batch() -> int:
+    """Do as `pipeline.train` does, from reading params.yaml to the first batch, and give the batch's size."""
+    params = load_params()
+    set_threads(params.threads)
+    words = load_words(FOLDS)
+    learner = load_learner(
+        LEARNER, params.learner(LEARNER), num_words=len(words), seed=(params.seed, HELD_OUT), threads=params.threads
+    )
+    batches = learner.batches(open_shards([Path(FOLDS, f"fold{fold}") for fold in others(params.folds, HELD_OUT)]))
+    return len(next(batches.steps(0, batches.steps_an_epoch)).labels)
+
+
+if __name__ == "__main__":
+    learner_class(LEARNER)  # imports torch
+    begun = time.perf_counter()
+    size = first_batch()
+    print(json.dumps({"seconds": time.perf_counter() - begun, "size": size}))
