@@ -50,7 +50,7 @@ class Shard:
         key_id: (N,) int64.
         word: (N,) int16 labels; -1 where not known.
         x, y: (P,) uint8 coordinates, 0..255, y downwards.
-        t: (P,) uint32 milliseconds from the drawing's first point; empty where there is no timing.
+        t: (P,) uint32 milliseconds as recorded; empty where there is no timing.
         stroke: (S,) uint16, points of each stroke.
         points: (N + 1,) int32 offsets into x, y and t.
         strokes: (N + 1,) int32 offsets into `stroke`.
@@ -81,7 +81,13 @@ class Shard:
     def from_lists(
         cls, drawings: Sequence[Sequence[Sequence[Sequence[int]]]], words: Sequence[int] | None = None
     ) -> Shard:
-        """Build a shard from lists of strokes, each (xs, ys) or (xs, ys, ts); key_ids count up from 0."""
+        """Build a shard from lists of strokes, each (xs, ys) or (xs, ys, ts); key_ids count up from 0.
+
+        Raises:
+            ValueError: a drawing has no strokes, or a stroke no points.
+        """
+        if not all(drawing and all(len(stroke[0]) for stroke in drawing) for drawing in drawings):
+            raise ValueError("each drawing needs a stroke, and each stroke a point")
         flat = [stroke for drawing in drawings for stroke in drawing]
         axes = [np.fromiter(itertools.chain.from_iterable(axis), int) for axis in zip(*flat, strict=True)]
         x, y, *t = axes or [np.empty(0, int)] * 2

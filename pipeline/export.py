@@ -54,7 +54,7 @@ MEANINGS = {
     "x": "of each point, 0..255 from left to right",
     "y": "of each point, 0..255 from top to bottom",
     "stroke": "points of each stroke, in the order of drawing",
-    "t": "of each point, milliseconds from the drawing's first",
+    "t": "of each point, milliseconds as recorded",
     "points": "drawing n has x[points[n]:points[n + 1]], and y and t likewise",
     "strokes": "drawing n has stroke[strokes[n]:strokes[n + 1]]",
 }
@@ -138,14 +138,23 @@ def _loaded(name: str, params: Params, seed: tuple[int, ...]) -> Learner:
 
 
 def _check_folds(folds: Sequence[int], params: Params) -> None:
+    if len(set(folds)) != len(folds):
+        raise SketchstackError("a fold is named twice, so its rows would be exported twice; name each once.")
     for fold in folds:
         if fold not in params.folds:
             raise SketchstackError(f"no fold {fold}; params.yaml has folds {', '.join(map(str, params.folds))}.")
 
 
 def _open(folds: Sequence[int] | None) -> Shards:
-    """Some folds, or the test set."""
-    return open_shards([FOLDS / TEST] if folds is None else [FOLDS / f"fold{fold}" for fold in folds])
+    """Some folds, or the test set.
+
+    Raises:
+        SketchstackError: there are no rows.
+    """
+    shards = open_shards([FOLDS / TEST] if folds is None else [FOLDS / f"fold{fold}" for fold in folds])
+    if not len(shards):
+        raise SketchstackError(f"there are no rows to export in {FOLDS}; name other folds.")
+    return shards
 
 
 def check_place(folder: Path, *, force: bool) -> None:
@@ -440,7 +449,8 @@ def torch_dataset(batches: Batches, *, epochs: int, start: int = 0) -> torch.uti
 
     Inputs are uint8 (B, side, side, channels), or float32 (B, T, features) and int32 lengths (B,); labels int64 (B,).
     Step by step the same bytes as `batches.batch(step)`, in the order of the steps with any number of workers, so a
-    run that stopped goes on where it was:
+    run that stopped goes on where it was. Start workers before other batches are drawn in the process; workers that
+    are spawned in place of forked get a copy of the shards each:
 
         >>> import torch
         >>> from torch.utils.data import DataLoader

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import difflib
 import gzip
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator
@@ -29,7 +30,7 @@ FIRST = 3  # rows that speak for their file
 SEARCHED = 100  # rows looked through for a drawing that shows whether the file is raw
 BLOCK = 2**22  # bytes read at a time
 LINE_FEED = ord("\n")
-LONGEST_LINE = 2**26  # bytes; a line that is longer is no row
+LONGEST_LINE = 2**24  # bytes; a line that is longer is no row
 
 
 class RawFile(NamedTuple):
@@ -57,12 +58,12 @@ class Layout(NamedTuple):
     Attributes:
         columns: of a CSV; none for ndjson.
         above: lines above the first row, the header included.
-        timed: whether it holds raw drawings, `[[x...], [y...], [t...]]` a stroke.
+        timed: whether it holds raw drawings, `[[x...], [y...], [t...]]` a stroke; None if its first rows do not tell.
     """
 
     columns: tuple[str, ...]
     above: int
-    timed: bool
+    timed: bool | None
 
 
 class Block(NamedTuple):
@@ -190,7 +191,7 @@ def _opened(raw: RawFile) -> Iterator[Stream]:
             else:
                 stream = files.enter_context((gzip.open if raw.path.suffix == ".gz" else open)(raw.path, "rb"))
             yield stream
-        except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, RuntimeError) as error:
+        except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, lzma.LZMAError, RuntimeError) as error:
             raise _damaged(raw, error) from None
 
 
@@ -222,7 +223,7 @@ def layout_of(raw: RawFile) -> Layout:
     if not rows:
         raise SketchstackError(f"{raw} has no rows; fetch it again with `make data`, or leave its word out.")
     _check_first(raw, first[:FIRST])
-    return Layout(columns, above, bool(timed))
+    return Layout(columns, above, timed)
 
 
 def _filled_lines(stream: Stream) -> Iterator[tuple[int, bytes]]:

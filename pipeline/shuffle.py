@@ -16,13 +16,13 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
-import joblib
 import numpy as np
 
 from pipeline.artefacts import whole_folder
@@ -98,7 +98,7 @@ class RowReader:
         fields = [OTHER if what == WORD and raw.word is None else what for what in fields]
         self._fields = np.array(fields, np.uint8) if fields else None
         self._word = np.frombuffer(bytearray((raw.word or "").encode()), np.uint8)
-        self._room = scratch(0, layout.timed)
+        self._room = scratch(0, bool(layout.timed))
 
     def read(self, block: Block) -> Iterator[Reject]:
         """Add a block's rows to those gathered; give the others, by line."""
@@ -107,7 +107,7 @@ class RowReader:
             return
         size, into = len(block.text), self.into
         if size > len(self._room.bytes):
-            self._room = scratch(size, self.layout.timed)
+            self._room = scratch(size, bool(self.layout.timed))
         into.make_room(block.lines, size // 2 + 8, size // 6 + 8)
         refused = np.empty((block.lines, 3), np.int64)
         into.filled, count = read_lines(
@@ -124,7 +124,7 @@ class RowReader:
         try:
             record = csv_record(text, list(self.layout.columns)) if self.layout.columns else json_record(text)
             key_id = str(record.get("key_id", ""))[:LONGEST_FIELD]
-            row = checked_row(record, self.raw.word, self.layout.timed)
+            row = checked_row(record, self.raw.word, bool(self.layout.timed))
         except BadRowError as error:
             yield Reject(str(self.raw), line, key_id, str(error))
         else:
@@ -180,8 +180,8 @@ def read_files(
         training = Gathered(parts, by_hash(len(params.folds), params.shuffle.shards))
         test = Gathered(parts, by_line(_first_test_part(params)))
         try:
-            while waiting:
-                raw, layout = waiting.popleft()
+            while (taken := _next(waiting)) is not None:
+                raw, layout = taken
                 label, into = (NO_LABEL, test) if raw.word is None else (words.index[raw.word], training)
                 reads.append(read_file(raw, layout, label, into, parts.folder))
                 bar.update()
@@ -193,10 +193,19 @@ def read_files(
 
     start = time.monotonic()
     with progress_bar("shuffle", total=len(files), unit="file") as bar:
-        threads = joblib.Parallel(n_jobs=params.threads, backend="threading")  # the kernels need no GIL
-        threads(joblib.delayed(work)() for _ in range(params.threads))
+        with ThreadPoolExecutor(params.threads) as pool:  # the kernels need no GIL; all end before a fault is told
+            working = [pool.submit(work) for _ in range(params.threads)]
+        for each in working:
+            each.result()
         bar.set_postfix_str(_speed(reads, start), refresh=False)
     return sorted(reads, key=lambda read: read.file.number)
+
+
+def _next(waiting: deque[tuple[RawFile, Layout]]) -> tuple[RawFile, Layout] | None:
+    try:
+        return waiting.popleft()
+    except IndexError:  # another thread took the last
+        return None
 
 
 def _speed(reads: Iterable[Read], start: float) -> str:
@@ -209,18 +218,18 @@ def _first_test_part(params: Params) -> int:
 
 
 def check_alike(files: Sequence[RawFile], layouts: Sequence[Layout]) -> bool:
-    """Whether the files hold raw drawings.
+    """Whether the files hold raw drawings; one whose first rows do not tell is taken for what the others are.
 
     Raises:
         SketchstackError: some do, and others hold simplified ones.
     """
-    kinds = {layout.timed: str(file) for file, layout in zip(files, layouts, strict=True)}
+    kinds = {layout.timed: str(file) for file, layout in zip(files, layouts, strict=True) if layout.timed is not None}
     if len(kinds) > 1:
         raise SketchstackError(
             f"{kinds[True]} holds raw drawings and {kinds[False]} simplified ones: learners would see times in some "
             "rows alone. Name files of one kind in params.yaml under data."
         )
-    return kinds.popitem()[0]
+    return any(kinds)
 
 
 def find_duplicates(reads: Sequence[Read], parts: Parts) -> None:
@@ -262,8 +271,14 @@ def _check_apart(reads: Sequence[Read], parts: Parts, shared: np.ndarray) -> Non
         )
 
 
-def write_shards(params: Params, words: Words, reads: Sequence[Read], parts: Parts, folder: Path) -> np.ndarray:
-    """Write the shards of all folds and of the test set; returns the training rows, (folds, num_words)."""
+def write_shards(
+    params: Params, words: Words, reads: Sequence[Read], parts: Parts, folder: Path
+) -> tuple[np.ndarray, int]:
+    """Write the shards of all folds and of the test set.
+
+    Returns:
+        The training rows that were written, (folds, num_words), and the number of test rows that were.
+    """
     folds, shards, test = params.folds, params.shuffle.shards, reads[-1]
     if not test.kept:
         raise _no_test_rows(test)
@@ -285,11 +300,12 @@ def write_shards(params: Params, words: Words, reads: Sequence[Read], parts: Par
 
     def write(part: int) -> np.ndarray:
         labels = parts.join(part, folder / places[part], partial(order, part))
-        return np.bincount(labels, minlength=len(words)) if part < first else np.zeros(len(words), np.int64)
+        return np.bincount(labels - NO_LABEL, minlength=len(words) + 1)  # rows without a label first
 
-    threads = joblib.Parallel(n_jobs=params.threads, backend="threading")
-    counted = threads(joblib.delayed(write)(part) for part in places)
-    return np.stack([np.sum(counted[fold * shards : (fold + 1) * shards], axis=0) for fold in folds])
+    with ThreadPoolExecutor(params.threads) as pool:
+        counted = list(pool.map(write, places))
+    counts = np.stack([np.sum(counted[fold * shards : (fold + 1) * shards], axis=0) for fold in folds])
+    return counts[:, 1:], int(np.sum(counted[first:], axis=0)[0])
 
 
 def _place(number: Any, line: Any) -> Any:
@@ -382,17 +398,16 @@ def main() -> None:
     files.append(test_file(params, len(files)))
     layouts = [layout_of(raw) for raw in files]
     timed = check_alike(files, layouts)
+    layouts = [layout._replace(timed=timed) for layout in layouts]
     with whole_folder(FOLDS) as folder:
         with TemporaryDirectory(dir=folder) as spilled:
             with Parts(Path(spilled), timed) as parts:
                 reads = read_files(params, words, files, layouts, parts)
             find_duplicates(reads, parts)
-            counts = write_shards(params, words, reads, parts, folder)
+            counts, test_rows = write_shards(params, words, reads, parts, folder)
             reasons = write_rejects(folder / "rejects.csv", reads)
-        test_rows = reads[-1].kept - len(reads[-1].duplicates)
-        check_counts(
-            sum(read.rows for read in reads), int(counts.sum()) + test_rows, reasons, params.shuffle.max_rejected
-        )
+        rows_in, rows_out = sum(read.rows for read in reads), int(counts.sum()) + test_rows
+        check_counts(rows_in, rows_out, reasons, params.shuffle.max_rejected)
         check_every_word(words, counts, reads)
         words.save(folder / "words.json")
         write_summary(folder, words, counts, test_rows, reasons)

@@ -92,8 +92,6 @@ def _copy_lists(source, offsets, order, target):  # type: ignore[no-untyped-def]
 
 def _list_array(rows: Rows, name: str) -> pa.ListArray:
     offsets = getattr(rows, _LISTS[name])
-    if offsets[-1] > np.iinfo(np.int32).max:
-        raise SketchstackError("a shard would hold more than 2^31 points; raise shuffle.shards in params.yaml.")
     values = pa.field("item", pa.from_numpy_dtype(_TYPES[name]), nullable=False)
     return pa.ListArray.from_arrays(offsets.astype(np.int32), getattr(rows, name), type=pa.list_(values))
 
@@ -136,7 +134,14 @@ class Parts:
     def _writer(self, part: int, schema: pa.Schema) -> tuple[Any, threading.Lock]:
         with self._lock:
             if part not in self._writers:
-                writer = self._files.enter_context(pa.ipc.new_stream(self._path(part), schema))
+                try:
+                    file = self._files.enter_context(pa.OSFile(str(self._path(part)), "wb"))
+                except OSError as error:
+                    raise SketchstackError(
+                        f"{self._path(part)} cannot be written ({error}); if too many files are open, lower "
+                        "shuffle.shards in params.yaml or raise `ulimit -n`."
+                    ) from None
+                writer = self._files.enter_context(pa.ipc.new_stream(file, schema))
                 self._writers[part] = writer, threading.Lock()
             return self._writers[part]
 
@@ -156,7 +161,12 @@ class Parts:
         """All rows of a part."""
         if part not in self._writers:
             return empty_rows(0, 0, 0, self.timed)
-        table = pa.ipc.open_stream(pa.memory_map(str(self._path(part)))).read_all().combine_chunks()
+        try:
+            table = pa.ipc.open_stream(pa.memory_map(str(self._path(part)))).read_all().combine_chunks()
+        except pa.ArrowInvalid as error:
+            raise SketchstackError(
+                f"a shard would hold more points than one can count ({error}); raise shuffle.shards in params.yaml."
+            ) from None
         columns = {name: table[name].chunk(0) for name in table.column_names}
         found = {name: mapped_array(columns[name], _TYPES[name]) for name in _PLAIN} | {"t": np.empty(0, np.uint32)}
         for name in self._lists:

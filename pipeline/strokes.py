@@ -19,7 +19,7 @@ from numba import types
 MOST_POINTS = 65535  # of one stroke: the shards count a stroke's points in uint16
 FARTHEST = 1e6  # a raw coordinate, in the pixels of the player's canvas
 LATEST = 2**32 - 1  # a raw time, in milliseconds
-LONGEST = 2**17  # pixels of one stroke's path, once its drawing is 255 pixels wide or high
+LONGEST = 2**15  # pixels of one stroke's path, once its drawing is 255 pixels wide or high
 EPSILON = 2.0  # pixels that simplifying may move a line
 NO_TIME = np.iinfo(np.int64).min  # no timestamp
 
@@ -99,11 +99,15 @@ class Scratch(NamedTuple):
 
 
 def scratch(size: int, timed: bool) -> Scratch:
-    """Room for the drawings of a text of `size` bytes; memory that is not touched costs nothing."""
+    """Room for the drawings of a text of up to `len(scratch.bytes)` bytes, `size` at least.
+
+    Memory that is not touched costs nothing.
+    """
+    size = (size // 8 + 8) * 8
     path = LONGEST + 2 if timed else 0
     raw = np.empty((3, size // 2 + 8 if timed else 0))  # a list of x may be as long as the text
     return Scratch(
-        np.empty((size // 8 + 8) * 8, np.uint8), raw, np.empty(size // 6 + 8, np.int64),
+        np.empty(size, np.uint8), raw, np.empty(size // 6 + 8, np.int64),
         np.empty((3, path)), np.empty(path, np.bool_), np.empty((path, 2), np.int64),
     )  # fmt: skip
 
@@ -287,7 +291,7 @@ def simplify(room, strokes, x, y, t, points, stroke, first):  # type: ignore[no-
         points, first: see above.
 
     Returns:
-        The place behind its last point; REFUSED if a stroke is longer than LONGEST pixels, or there is no room.
+        The place behind its last point; REFUSED if a stroke is longer than LONGEST pixels (or there is no room).
     """
     low_x, low_y, high_x, high_y = FARTHEST, FARTHEST, -FARTHEST, -FARTHEST
     total = 0

@@ -129,7 +129,7 @@ def rows_of(raw: RawFile) -> list[Taken | Reject]:
 def rows_and_slow_ones(raw: RawFile) -> tuple[list[Taken | Reject], int]:
     """What becomes of each row of a raw file, and how many of the good ones the compiled reader left to `records`."""
     layout = layout_of(raw)
-    gathered = Gathered(Parts(Path("nowhere"), layout.timed), lambda rows: rows.word)
+    gathered = Gathered(Parts(Path("nowhere"), bool(layout.timed)), lambda rows: rows.word)
     found: list[Taken | Reject] = []
     reader, slow = RowReader(raw, layout, 0, gathered), 0
     read_slowly = reader._read_slowly
@@ -172,7 +172,7 @@ def slowly(raw: RawFile) -> list[Taken | Reject]:
         try:
             record = csv_record(text, list(layout.columns)) if layout.columns else json_record(text)
             key_id = str(record.get("key_id", ""))[:80]
-            row = checked_row(record, raw.word, layout.timed)
+            row = checked_row(record, raw.word, bool(layout.timed))
         except BadRowError as error:
             found.append(Reject(str(raw), line, key_id, str(error)))
         else:

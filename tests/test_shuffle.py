@@ -309,6 +309,24 @@ def test_a_drawing_lies_in_the_same_fold_in_both_forms(tmp_path):
     assert homes(run_shuffle(tmp_path)) == before
 
 
+def test_a_raw_file_that_begins_with_a_hundred_bad_rows_is_read_as_the_others_are(tmp_path):
+    bad = [csv_line(5000 + row, "bee", drawing="?") for row in range(120)]
+    good = [csv_line(300 + row, "bee", drawing=timed(row)) for row in range(12)]
+    raw_competition(tmp_path, train={"bee": [*bad, *good]}, max_rejected=1.0)
+    assert {300 + row for row in range(12)} <= set(homes(run_shuffle(tmp_path)))
+    assert len(rejected(tmp_path / "folds" / "rejects.csv")) == 120
+
+
+def test_a_fault_in_one_file_is_told_though_other_threads_are_reading(tmp_path):
+    write_competition(tmp_path, some_words(), threads=4, max_rejected=1.0)
+    path = tmp_path / "data" / "synthetic" / "train_simplified" / "word 3.csv"
+    (path.parent / "word 3.csv.gz").write_bytes(gzip.compress(path.read_bytes())[:-20])
+    path.unlink()
+    assert "word 3.csv.gz cannot be unpacked to its end" in failing_shuffle(tmp_path)
+    assert not (tmp_path / "folds").exists()
+    assert not list(tmp_path.glob(".folds*"))
+
+
 @pytest.mark.parametrize("odd", ["test", "bee"])
 def test_raw_and_simplified_files_side_by_side_stop_the_stage(tmp_path, odd):
     bee = {"bee": lines_of("bee", range(300, 312))}

@@ -168,6 +168,16 @@ def test_a_line_that_is_cut_anywhere_is_never_read_on_in_the_next(tmp_path, line
         assert not isinstance(found[-1], Reject)
 
 
+@pytest.mark.parametrize("timed", [False, True])
+def test_scratch_has_room_for_every_text_that_its_size_admits(timed):
+    """One list may be as long as the whole text: two bytes a number."""
+    for size in range(300):
+        room = scratch(size, timed)
+        assert len(room.bytes) >= size
+        assert len(room.lengths) > len(room.bytes) // 6
+        assert not timed or room.raw.shape[1] > len(room.bytes) // 2
+
+
 def test_what_lies_behind_the_last_line_is_never_read():
     line = b'1,"[[[1, 2], [3, 4]]]"\n'
     fields, rows, room = np.array([KEY_ID, DRAWING], np.uint8), empty_rows(4, 64, 64, timed=False), scratch(64, False)
