@@ -30,7 +30,10 @@ WORDS = Words.from_names(["ant", "baseball", "baseball bat", "cat", "t-shirt", "
 LEARNER = {
     "network": {},
     "encoding": {},
-    "augmentation": {"flip": 0.0, "rotate": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0, "mirror_test": False},
+    "augmentation": {
+        "flip": 0.0, "rotate": 0.0, "scale": 0.0, "shear": 0.0, "shift": 0.0, "jitter": 0.0, "stroke_dropout": 0.0,
+        "mirror_test": False,
+    },
     "training": {
         "batch_size": 8, "epochs": 1, "learning_rate": 0.01, "warmup": 0.1, "weight_decay": 0.0, "label_smoothing": 0.0,
         "clip_norm": 1.0, "precision": "float32",
