@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from bench import reference
-from bench.competition import mini_params, run_shuffle, scratch_folder, write_copies
-from bench.tables import Bar, Measured, Row, arguments, in_turn, publish, rate
+from bench.competition import run_benchmark, run_shuffle, write_copies
+from bench.tables import Bar, Measured, Row, arguments, in_turn, rate
 from pipeline.batches import Batches
 from pipeline.drawings import Drawings, Shards, open_shards
 from pipeline.encodings import Distortion, pen_movements, random_distortion, raster, set_threads
@@ -136,9 +136,7 @@ def _movements(passes: Passes, runs: int) -> Row:
 @one_paragraph_errors
 def main() -> None:
     """Measure training batches."""
-    asked = arguments(main.__doc__).parse_args()
-    with scratch_folder(asked.scratch) as scratch:
-        publish(measure(mini_params(), scratch, asked.runs, asked.rows), asked)
+    run_benchmark(measure, arguments(main.__doc__).parse_args())
 
 
 if __name__ == "__main__":

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import yaml
 
-from bench.tables import ROOT
+from bench.tables import ROOT, Measured, publish
 from pipeline.errors import SketchstackError
 from pipeline.params import Params, load_params
 
@@ -60,6 +61,18 @@ def scratch_folder(place: Path | None) -> Iterator[Path]:
     """A folder that is gone afterwards, in `place` or where the system keeps such folders."""
     with TemporaryDirectory(prefix="sketchstack-bench-", dir=place) as folder:
         yield Path(folder)
+
+
+def run_benchmark(measure: Callable[..., Measured], asked: argparse.Namespace, **more: Any) -> None:
+    """Measure the mini profile in a scratch folder and publish what came out.
+
+    Args:
+        measure: takes params, the scratch folder, runs, rows, and what more it needs.
+        asked: the command line of `tables.arguments`.
+        more: see above.
+    """
+    with scratch_folder(asked.scratch) as scratch:
+        publish(measure(mini_params(), scratch, asked.runs, asked.rows, **more), asked)
 
 
 def write_copies(params: Params, home: Path, copies: int, rows: int | None = None) -> int:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bench.competition import mini_params, run_shuffle, scratch_folder, write_copies
+from bench.competition import run_benchmark, run_shuffle, write_copies
 from bench.shuffle import COPIES
-from bench.tables import Bar, Measured, Row, arguments, publish
+from bench.tables import Bar, Measured, Row, arguments
 from pipeline.errors import one_paragraph_errors
 from pipeline.params import Params
 
@@ -42,9 +42,7 @@ def measure(params: Params, scratch: Path, runs: int, rows: int | None) -> Measu
 @one_paragraph_errors
 def main() -> None:
     """Measure the shuffle's memory."""
-    asked = arguments(main.__doc__).parse_args()
-    with scratch_folder(asked.scratch) as scratch:
-        publish(measure(mini_params(), scratch, asked.runs, asked.rows), asked)
+    run_benchmark(measure, arguments(main.__doc__).parse_args())
 
 
 if __name__ == "__main__":

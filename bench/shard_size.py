@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from bench.competition import mini_params, run_shuffle, scratch_folder, write_copies
-from bench.tables import Bar, Measured, Row, arguments, in_turn, publish, rate
+from bench.competition import run_benchmark, run_shuffle, write_copies
+from bench.tables import Bar, Measured, Row, arguments, in_turn, rate
 from pipeline.drawings import open_shard
 from pipeline.errors import one_paragraph_errors
 from pipeline.params import Params
@@ -77,9 +77,7 @@ def read_all(paths: Sequence[Path], times: int) -> int:
 @one_paragraph_errors
 def main() -> None:
     """Measure the shards' size."""
-    asked = arguments(main.__doc__).parse_args()
-    with scratch_folder(asked.scratch) as scratch:
-        publish(measure(mini_params(), scratch, asked.runs, asked.rows), asked)
+    run_benchmark(measure, arguments(main.__doc__).parse_args())
 
 
 if __name__ == "__main__":

@@ -11,8 +11,8 @@ from pathlib import Path
 from pyarrow import csv
 
 from bench import reference
-from bench.competition import mini_params, run_shuffle, scratch_folder, write_copies
-from bench.tables import Bar, Measured, Row, arguments, in_turn, publish, rate
+from bench.competition import run_benchmark, run_shuffle, write_copies
+from bench.tables import Bar, Measured, Row, arguments, in_turn, rate
 from pipeline.errors import one_paragraph_errors
 from pipeline.params import Params
 
@@ -90,8 +90,7 @@ def main() -> None:
         "--reference-rows", type=int, default=REFERENCE, help="that the published way reads (%(default)s)"
     )
     asked = parser.parse_args()
-    with scratch_folder(asked.scratch) as scratch:
-        publish(measure(mini_params(), scratch, asked.runs, asked.rows, asked.reference_rows), asked)
+    run_benchmark(measure, asked, reference_rows=asked.reference_rows)
 
 
 if __name__ == "__main__":

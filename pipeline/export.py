@@ -36,6 +36,7 @@ from pipeline.learners._base import Learner, learner_class, load_learner
 from pipeline.params import Params, load_params
 from pipeline.progress import progress_bar
 from pipeline.tfrecords import Values, records
+from pipeline.train import others
 from pipeline.words import load_words
 
 if TYPE_CHECKING:
@@ -402,10 +403,9 @@ def training_batches(learner: str, held_out: int) -> Batches:
         SketchstackError: there is no such learner or fold, or no folds yet.
     """
     params = load_params()
-    _check_folds([held_out], params)
+    folds = others(params.folds, held_out)
     set_threads(params.threads)
-    found = _loaded(learner, params, (params.seed, held_out))
-    return found.batches(_open([fold for fold in params.folds if fold != held_out]))
+    return _loaded(learner, params, (params.seed, held_out)).batches(_open(folds))
 
 
 def tf_dataset(batches: Batches, *, epochs: int, start: int = 0) -> tf.data.Dataset:

@@ -8,12 +8,10 @@ import datetime
 import io
 import itertools
 import json
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import pytest
 import yaml
 
 from pipeline import shuffle
@@ -23,7 +21,7 @@ from pipeline.records import BadRowError, Row, checked_row, csv_record, json_rec
 from pipeline.shuffle import Reject, RowReader
 from pipeline.spill import LETTERS, Gathered, Parts
 from pipeline.strokes import NO_TIME, Rows
-from tests.conftest import ROOT
+from tests.conftest import ROOT, failing_main, run_main
 
 COLUMNS = ("countrycode", "drawing", "key_id", "recognized", "timestamp", "word")
 HEADER = ",".join(COLUMNS)
@@ -96,17 +94,15 @@ def write_competition(
 
 def run_shuffle(home: Path) -> Path:
     """Run the stage in a folder; give the folder of its folds."""
-    with contextlib.chdir(home), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["shuffle"])
-        shuffle.main()
+    with contextlib.chdir(home):
+        run_main(shuffle)
     return home / "folds"
 
 
 def failing_shuffle(home: Path) -> str:
     """Run the stage, which must fail; give its paragraph on one line."""
-    with pytest.raises(SystemExit) as failed:
-        run_shuffle(home)
-    return " ".join(str(failed.value.code).split())
+    with contextlib.chdir(home):
+        return failing_main(shuffle)
 
 
 class Taken(NamedTuple):

@@ -35,7 +35,7 @@ from pipeline.learners._base import load_learner
 from pipeline.params import load_params
 from pipeline.tfrecords import CRC, _checksum
 from pipeline.words import Words
-from tests.conftest import ROOT
+from tests.conftest import ROOT, failing_main, run_main
 from tests.toy import toy_drawings
 
 WORDS = Words(("ant", "bee", "wine_glass", "zigzag"))
@@ -109,20 +109,6 @@ def home(folds, monkeypatch):
     """The folder of `folds`, which is the one at hand."""
     monkeypatch.chdir(folds)
     return folds
-
-
-def command(*arguments: object) -> None:
-    """Run `python -m pipeline.export` in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["export", *map(str, arguments)])
-        export_module.main()
-
-
-def failing(*arguments: object) -> str:
-    """The paragraph with which the command ends, on one line."""
-    with pytest.raises(SystemExit) as failed:
-        command(*arguments)
-    return " ".join(str(failed.value.code).split())
 
 
 def all_rows(*names: str) -> Shards:
@@ -231,7 +217,7 @@ def test_the_slow_checksum_agrees_with_the_standard():
 @pytest.mark.parametrize("timed", [False, True])
 def test_records_of_drawings_are_the_shards(timed, folds, timed_folds, monkeypatch, tmp_path):
     monkeypatch.chdir(timed_folds if timed else folds)
-    command("tfrecords", tmp_path / "out", "--files", 3)
+    run_main(export_module, "tfrecords", tmp_path / "out", "--files", 3)
     paths = sorted((tmp_path / "out").glob("*.tfrecord"))
     assert [path.name for path in paths] == [f"{n:05}-of-00003.tfrecord" for n in range(3)]
     files = [read_records(path) for path in paths]
@@ -241,10 +227,10 @@ def test_records_of_drawings_are_the_shards(timed, folds, timed_folds, monkeypat
 
 
 def test_a_single_file_is_written_unless_it_gets_long(home, tmp_path, monkeypatch):
-    command("tfrecords", tmp_path / "out")
+    run_main(export_module, "tfrecords", tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").glob("*.tfrecord")] == ["00000-of-00001.tfrecord"]
     monkeypatch.setattr(export_module, "FILE_SIZE", 40_000)
-    command("tfrecords", tmp_path / "out")
+    run_main(export_module, "tfrecords", tmp_path / "out")
     paths = sorted((tmp_path / "out").glob("*.tfrecord"))
     assert len(paths) > 2
     assert max(path.stat().st_size for path in paths) < 1.2 * 40_000
@@ -252,7 +238,7 @@ def test_a_single_file_is_written_unless_it_gets_long(home, tmp_path, monkeypatc
 
 
 def test_records_of_pictures_are_what_the_encoder_gives(home, tmp_path):
-    command("tfrecords", tmp_path / "out", "--learner", "mobilenet", "--folds", 2, 0)
+    run_main(export_module, "tfrecords", tmp_path / "out", "--learner", "mobilenet", "--folds", 2, 0)
     rows = all_rows("fold2", "fold0")
     images = a_learner("mobilenet").inputs(rows[:], identity(len(rows)))
     (path,) = (tmp_path / "out").glob("*.tfrecord")
@@ -263,7 +249,7 @@ def test_records_of_pictures_are_what_the_encoder_gives(home, tmp_path):
 
 
 def test_records_of_movements_are_what_the_encoder_gives(home, tmp_path):
-    command("tfrecords", tmp_path / "out", "--learner", "gru")
+    run_main(export_module, "tfrecords", tmp_path / "out", "--learner", "gru")
     rows = all_rows()
     movements, lengths = a_learner("gru").inputs(rows[:], identity(len(rows)))
     (path,) = (tmp_path / "out").glob("*.tfrecord")
@@ -274,8 +260,8 @@ def test_records_of_movements_are_what_the_encoder_gives(home, tmp_path):
 
 
 def test_gzip_holds_the_same_bytes(home, tmp_path):
-    command("tfrecords", tmp_path / "plain", "--learner", "mobilenet")
-    command("tfrecords", tmp_path / "zipped", "--learner", "mobilenet", "--gzip")
+    run_main(export_module, "tfrecords", tmp_path / "plain", "--learner", "mobilenet")
+    run_main(export_module, "tfrecords", tmp_path / "zipped", "--learner", "mobilenet", "--gzip")
     plain, zipped = tmp_path / "plain/00000-of-00001.tfrecord", tmp_path / "zipped/00000-of-00001.tfrecord.gz"
     assert gzip.decompress(zipped.read_bytes()) == plain.read_bytes()
     assert zipped.stat().st_size < plain.stat().st_size / 2
@@ -283,7 +269,7 @@ def test_gzip_holds_the_same_bytes(home, tmp_path):
 
 @pytest.mark.parametrize("learner", ["mobilenet", "gru"])
 def test_memmaps_are_what_the_encoder_gives(learner, home, tmp_path):
-    command("memmaps", tmp_path / "out", "--learner", learner)
+    run_main(export_module, "memmaps", tmp_path / "out", "--learner", learner)
     rows = all_rows()
     inputs = a_learner(learner).inputs(rows[:], identity(len(rows)))
     expected = dict(zip(("inputs", "lengths"), inputs if isinstance(inputs, tuple) else [inputs], strict=False))
@@ -300,7 +286,7 @@ def test_memmaps_of_drawings_are_the_shards_and_read_as_the_readme_says(
     timed, folds, timed_folds, monkeypatch, tmp_path
 ):
     monkeypatch.chdir(timed_folds if timed else folds)
-    command("memmaps", tmp_path / "out")
+    run_main(export_module, "memmaps", tmp_path / "out")
     read: dict[str, np.ndarray] = {}
     with contextlib.chdir(tmp_path / "out"):
         exec(readme_code(Path("README.md")), read)
@@ -321,10 +307,10 @@ def readme_code(path: Path) -> str:
 
 
 def test_the_test_set_has_no_labels(home, tmp_path):
-    command("memmaps", tmp_path / "arrays", "--learner", "gru", "--test")
+    run_main(export_module, "memmaps", tmp_path / "arrays", "--learner", "gru", "--test")
     assert not (tmp_path / "arrays/labels.npy").exists()
     np.testing.assert_array_equal(np.load(tmp_path / "arrays/key_ids.npy"), all_rows("test").key_id)
-    command("tfrecords", tmp_path / "records", "--test")
+    run_main(export_module, "tfrecords", tmp_path / "records", "--test")
     assert read_records(tmp_path / "records/00000-of-00001.tfrecord") == lists_of(all_rows("test"))
 
 
@@ -343,21 +329,21 @@ def test_every_file_is_the_same_whatever_the_number_of_threads(home, tmp_path):
 
 @pytest.mark.parametrize("damage", ["", "[]", '{"features": {}}'])
 def test_an_export_replaces_another_and_nothing_else(damage, home, tmp_path):
-    command("memmaps", tmp_path / "out", "--folds", 0)
-    command("tfrecords", tmp_path / "out", "--folds", 1)
+    run_main(export_module, "memmaps", tmp_path / "out", "--folds", 0)
+    run_main(export_module, "tfrecords", tmp_path / "out", "--folds", 1)
     assert not (tmp_path / "out/x.npy").exists()
     (tmp_path / "mine").mkdir()
-    command("memmaps", tmp_path / "mine", "--folds", 0)  # an empty folder is nobody's
+    run_main(export_module, "memmaps", tmp_path / "mine", "--folds", 0)  # an empty folder is nobody's
     (tmp_path / "mine/features.json").write_text(damage)
-    told = failing("memmaps", tmp_path / "mine")
+    told = failing_main(export_module, "memmaps", tmp_path / "mine")
     assert "mine is in the way: it is no export, but holds README.md, features.json, key_ids.npy, ...;" in told
-    command("tfrecords", tmp_path / "mine", "--folds", 1, "--force")
+    run_main(export_module, "tfrecords", tmp_path / "mine", "--folds", 1, "--force")
     assert (tmp_path / "mine/00000-of-00001.tfrecord").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "out"]
 
 
 def test_an_export_that_fails_leaves_what_was_there(home, tmp_path, monkeypatch):
-    command("memmaps", tmp_path / "out", "--folds", 0)
+    run_main(export_module, "memmaps", tmp_path / "out", "--folds", 0)
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
 
     def broken(drawings):
@@ -366,7 +352,7 @@ def test_an_export_that_fails_leaves_what_was_there(home, tmp_path, monkeypatch)
         return export_module._identified(drawings)
 
     monkeypatch.setattr(export_module, "as_drawn", broken)
-    assert "a damaged drawing" in failing("memmaps", tmp_path / "out")
+    assert "a damaged drawing" in failing_main(export_module, "memmaps", tmp_path / "out")
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
@@ -385,7 +371,7 @@ def test_an_export_that_fails_leaves_what_was_there(home, tmp_path, monkeypatch)
 def test_what_cannot_be_done_is_told_in_a_paragraph(arguments, told, home):
     before = sorted(home.rglob("*"))
     with pytest.raises(SystemExit) as failed:
-        command(*arguments)
+        run_main(export_module, *arguments)
     assert re.search(told, " ".join(str(failed.value.code).split()))
     assert sorted(home.rglob("*")) == before
 
@@ -393,7 +379,7 @@ def test_what_cannot_be_done_is_told_in_a_paragraph(arguments, told, home):
 def test_without_folds_the_remedy_is_told(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_params(tmp_path)
-    assert "words.json is missing; run `dvc repro shuffle`" in failing("memmaps", "out")
+    assert "words.json is missing; run `dvc repro shuffle`" in failing_main(export_module, "memmaps", "out")
 
 
 def test_timing_is_not_invented(folds, timed_folds, monkeypatch, tmp_path):
@@ -403,10 +389,10 @@ def test_timing_is_not_invented(folds, timed_folds, monkeypatch, tmp_path):
         monkeypatch.chdir(home)
         try:
             if good:
-                command("memmaps", tmp_path / "out", "--learner", "gru")
+                run_main(export_module, "memmaps", tmp_path / "out", "--learner", "gru")
                 assert np.load(tmp_path / "out/inputs.npy", mmap_mode="r").shape == (900, 8, 7)
             else:
-                told = failing("memmaps", tmp_path / "out", "--learner", "gru")
+                told = failing_main(export_module, "memmaps", tmp_path / "out", "--learner", "gru")
                 assert "timing: true needs the time of each point" in told
         finally:
             write_params(home)
@@ -416,14 +402,14 @@ def test_a_disk_that_is_too_small_is_not_filled(home, tmp_path, monkeypatch):
     free = type("Free", (), {"free": 10_000})
     monkeypatch.setattr(export_module.shutil, "disk_usage", lambda path: free)
     for kind in ("memmaps", "tfrecords"):
-        assert "0.0 GB of free space, and the export takes" in failing(kind, tmp_path / "out")
+        assert "0.0 GB of free space, and the export takes" in failing_main(export_module, kind, tmp_path / "out")
     assert not list(tmp_path.iterdir())
 
 
 def test_options_of_records_are_refused_for_arrays(home, capsys):
     for options in (["--gzip"], ["--files", "2"]):
         with pytest.raises(SystemExit):
-            command("memmaps", "out", *options)
+            run_main(export_module, "memmaps", "out", *options)
         assert "--files and --gzip are for tfrecords" in capsys.readouterr().err
 
 
@@ -507,9 +493,9 @@ def test_workers_take_each_step_once_and_in_order_and_the_example_runs(home):
 
 @pytest.mark.slow
 def test_keras_trains_on_records_as_their_readme_says_and_on_live_batches(home, tmp_path):
-    command("tfrecords", tmp_path / "pictures", "--learner", "mobilenet", "--gzip", "--files", 2)
-    command("tfrecords", tmp_path / "movements", "--learner", "gru")
-    command("tfrecords", tmp_path / "drawings")
+    run_main(export_module, "tfrecords", tmp_path / "pictures", "--learner", "mobilenet", "--gzip", "--files", 2)
+    run_main(export_module, "tfrecords", tmp_path / "movements", "--learner", "gru")
+    run_main(export_module, "tfrecords", tmp_path / "drawings")
     rows = all_rows()
     images = a_learner("mobilenet").inputs(rows[:], identity(len(rows)))
     movements, lengths = a_learner("gru").inputs(rows[:], identity(len(rows)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import cv2
@@ -15,6 +14,7 @@ from pipeline.encodings import identity, pen_movements, points, random_distortio
 from pipeline.learners._base import learner_class
 from pipeline.params import load_params
 from pipeline.preview import PALE, RED, SIDE, WIDTH, _chosen, _notes, drawn, inked, paths, preview
+from tests.conftest import failing_main, run_main
 from tests.test_export import FIRST_KEY, WORDS, a_learner, all_rows, write_folds, write_params
 
 TIMES = round(SIDE / 16)  # by which the small learners' pictures are enlarged
@@ -31,20 +31,6 @@ def home(folds, monkeypatch):
     monkeypatch.chdir(folds)
     yield folds
     write_params(folds)
-
-
-def command(*arguments: object) -> None:
-    """Run `python -m pipeline.preview` in this process."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["preview", *map(str, arguments)])
-        preview_module.main()
-
-
-def failing(*arguments: object) -> str:
-    """The paragraph with which the command ends, on one line."""
-    with pytest.raises(SystemExit) as failed:
-        command(*arguments)
-    return " ".join(str(failed.value.code).split())
 
 
 def look(*names: str, learner: str | None = None, **options: object) -> np.ndarray:
@@ -251,7 +237,17 @@ def test_a_word_without_drawings_has_a_heading_alone(home):
 
 
 def test_the_command_writes_the_sheet_as_png(home, tmp_path, capsys):
-    command("ant", "--learner", "seresnet", "--augmented", "--rows", 2, "--out", tmp_path / "made" / "sheet.png")
+    run_main(
+        preview_module,
+        "ant",
+        "--learner",
+        "seresnet",
+        "--augmented",
+        "--rows",
+        2,
+        "--out",
+        tmp_path / "made" / "sheet.png",
+    )
     sheet = look("ant", learner="seresnet", augmented=True, rows=2)
     np.testing.assert_array_equal(cv2.imread(str(tmp_path / "made" / "sheet.png")), sheet)
     assert f"sheet.png: {sheet.shape[1]} × {sheet.shape[0]} pixels" in capsys.readouterr().out
@@ -269,7 +265,7 @@ def test_the_command_writes_the_sheet_as_png(home, tmp_path, capsys):
     ],
 )
 def test_what_cannot_be_done_is_told_in_a_paragraph(arguments, told, home):
-    assert told in failing(*arguments)
+    assert told in failing_main(preview_module, *arguments)
     assert not list(home.glob("*.png"))
 
 
@@ -285,13 +281,13 @@ def test_what_cannot_be_done_is_told_in_a_paragraph(arguments, told, home):
 )
 def test_options_that_make_no_sense_are_refused(arguments, told, home, capsys):
     with pytest.raises(SystemExit):
-        command(*arguments)
+        run_main(preview_module, *arguments)
     assert told in capsys.readouterr().err
 
 
 def test_times_that_are_not_there_are_not_shown(home):
     write_params(home, seresnet={"side": 16, "stroke_width": 1.0, "margin": 1.0, "channels": ["velocity"]})
-    assert "velocity needs the time of each point" in failing("ant", "--learner", "seresnet")
+    assert "velocity needs the time of each point" in failing_main(preview_module, "ant", "--learner", "seresnet")
 
 
 def test_an_encoding_that_is_unknown_here_is_named(home, monkeypatch):
@@ -299,4 +295,6 @@ def test_an_encoding_that_is_unknown_here_is_named(home, monkeypatch):
         return np.zeros(len(drawings))
 
     monkeypatch.setattr(learner_class("gru"), "encode", doodle)
-    assert "pipeline/learners/gru.py encodes with doodle; only raster" in failing("ant", "--learner", "gru")
+    assert "pipeline/learners/gru.py encodes with doodle; only raster" in failing_main(
+        preview_module, "ant", "--learner", "gru"
+    )
