@@ -5,6 +5,7 @@ Any step can be asked for first, so a run that was killed goes on with the very 
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ import numpy as np
 
 from pipeline.drawings import Drawings, Shards
 from pipeline.encodings import Distortion, num_threads, random_distortion, workers
+from pipeline.errors import SketchstackError
 from pipeline.params import Augmentation
 
 Encode = Callable[[Drawings, Distortion], Any]
@@ -34,11 +36,23 @@ class Batch(NamedTuple):
         step: its number, from the start of training.
         inputs: what the encoding returns for B drawings.
         labels: (B,) int64.
+        mixed: (B,) int64, labels of what was mixed in.
+        share: what `labels` count for; `mixed` count for the rest.
     """
 
     step: int
     inputs: Any
     labels: np.ndarray
+    mixed: np.ndarray
+    share: float
+
+    def parts(self, count: int) -> list[Batch]:
+        """The batch cut into `count` parts that differ by one drawing at most, in order; no part is empty."""
+        ends = [len(self.labels) * n // count for n in range(count + 1)]
+        return [
+            Batch(self.step, _rows(self.inputs, part), self.labels[part], self.mixed[part], self.share)
+            for part in (slice(start, end) for start, end in itertools.pairwise(ends) if end > start)
+        ]
 
 
 @dataclass(frozen=True)
@@ -71,11 +85,39 @@ class Batches:
         drawings = self.drawings.take(rows)
         rng = np.random.default_rng([*self.seed, _AUGMENT, epoch, place])
         distortion = random_distortion(rng, len(drawings), self.augmentation)
-        return Batch(step, self.encode(drawings, distortion), drawings.word.astype(np.int64))
+        inputs, labels = self.encode(drawings, distortion), drawings.word.astype(np.int64)
+        if self.augmentation.mixup == 0:
+            return Batch(step, inputs, labels, labels, 1.0)
+        inputs, share = _mixed(inputs, rng.beta(self.augmentation.mixup, self.augmentation.mixup))
+        return Batch(step, inputs, labels, labels[::-1].copy(), share)
 
     def steps(self, start: int, end: int) -> Iterator[Batch]:
         """The batches of steps start..end-1, made ahead on threads of their own."""
         return made_ahead(self.batch, range(start, end))
+
+
+def _rows(inputs: Any, rows: slice) -> Any:
+    return tuple(array[rows] for array in inputs) if isinstance(inputs, tuple) else inputs[rows]
+
+
+def _mixed(inputs: Any, share: float) -> tuple[np.ndarray, float]:
+    """Mix each picture with the one that stands as far from the batch's end as it from the start.
+
+    After mixup, https://arxiv.org/abs/1710.09412: one share a batch. It is rounded to 256ths, pictures to grey levels.
+
+    Raises:
+        SketchstackError: the inputs are no pictures.
+    """
+    if isinstance(inputs, tuple):
+        raise SketchstackError(
+            "params.yaml: augmentation.mixup mixes pictures, and this learner takes sequences; set its mixup to 0.0."
+        )
+    weight = round(share * 256)
+    images = inputs.astype(np.uint16)
+    images *= weight
+    images += inputs[::-1] * np.uint16(256 - weight)
+    images += 128
+    return (images >> 8).astype(np.uint8), weight / 256
 
 
 def _order(rows: int, seed: tuple[int, ...]) -> np.ndarray:

@@ -20,6 +20,7 @@ import math
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, TypeVar
@@ -399,13 +400,16 @@ def read_tfrecords(folder: str | Path) -> tf.data.Dataset:
 def training_batches(learner: str, held_out: int) -> Batches:
     """The batches on which `python -m pipeline.train LEARNER HELD_OUT` trains, from params.yaml and folds/.
 
+    Without mixup, for whose second word a pair of inputs and labels has no place.
+
     Raises:
         SketchstackError: there is no such learner or fold, or no folds yet.
     """
     params = load_params()
     folds = others(params.folds, held_out)
     set_threads(params.threads)
-    return _loaded(learner, params, (params.seed, held_out)).batches(_open(folds))
+    batches = _loaded(learner, params, (params.seed, held_out)).batches(_open(folds))
+    return replace(batches, augmentation=batches.augmentation.model_copy(update={"mixup": 0.0}))
 
 
 def tf_dataset(batches: Batches, *, epochs: int, start: int = 0) -> tf.data.Dataset:

@@ -31,6 +31,7 @@ Count = Annotated[int, Field(ge=1)]
 Widths = Annotated[list[Count], Field(min_length=1)]
 Width = Annotated[float, Field(ge=0)]
 Fit = Literal["truncate", "resample"]
+Schedule = Literal["one_cycle", "cosine"]
 
 
 def _each_once(names: list[str]) -> list[str]:
@@ -109,28 +110,54 @@ class Oof(Block):
     max_rows: Annotated[int, Field(ge=100)]
 
 
+class InitialWeights(Block):
+    """A local file of weights to start from.
+
+    Attributes:
+        path: a weights.safetensors, as `train` writes it. What the network has in another shape (the last layer of
+            other words, say) starts anew.
+        sha256: of that file, so that DVC and the prediction cache notice another one.
+    """
+
+    path: str
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
 class Training(Block):
     """How one network is fitted.
 
     Attributes:
         batch_size: drawings a step.
+        micro_batches: parts that a step's drawings are cut into, one after the other, their gradients summed: more of
+            them need less memory. Doubled during a run where memory is short.
         epochs: passes over the training rows.
-        learning_rate: the peak of the one-cycle schedule.
-        warmup: share of the steps on which the rate rises; it falls as a cosine afterwards.
+        schedule: how the learning rate falls after its warm-up: in a line (one_cycle) or as half a cosine.
+        learning_rate: the schedule's peak.
+        warmup: share of the steps on which the rate rises.
         weight_decay: AdamW's, applied to weight matrices and kernels only.
         label_smoothing: share of the target spread over all words.
+        adversarial: how far the inputs are also moved against the network, in their own unit; 0 for not at all.
+        ema: decay of the exponential moving average of the weights, which predicts; 0 for the last weights.
         clip_norm: the gradient's largest global norm.
         precision: of the arithmetic inside the network; weights stay float32.
+        compile: compile the network as a whole (torch.compile; XLA under Keras): minutes at the start, for a GPU.
+        initial_weights: a local file to start from, or null.
     """
 
     batch_size: Count
+    micro_batches: Count
     epochs: Count
+    schedule: Schedule
     learning_rate: Annotated[float, Field(gt=0)]
     warmup: Share
     weight_decay: Annotated[float, Field(ge=0)]
     label_smoothing: Share
+    adversarial: Annotated[float, Field(ge=0)]
+    ema: Annotated[float, Field(ge=0, lt=1)]
     clip_norm: Annotated[float, Field(gt=0)]
     precision: Literal["float32", "bfloat16"]
+    compile: bool
+    initial_weights: InitialWeights | None
 
 
 class Augmentation(Block):
@@ -144,6 +171,8 @@ class Augmentation(Block):
         shift: largest shift as a share of the canvas, either way, of each axis on its own.
         jitter: largest shift of each point on its own, as `shift` is.
         stroke_dropout: probability that a stroke is left out; the one with the most points always stays.
+        mixup: alpha of the Beta distribution that says how much of other drawings is mixed into a batch of pictures;
+            0 for nothing.
         mirror_test: average predictions over a drawing and its mirror image.
     """
 
@@ -154,6 +183,7 @@ class Augmentation(Block):
     shift: Share
     jitter: Share
     stroke_dropout: Share
+    mixup: Annotated[float, Field(ge=0)]
     mirror_test: bool
 
 
@@ -164,6 +194,18 @@ class LearnerParams(Block):
     encoding: dict[str, Any]
     augmentation: Augmentation
     training: Training
+
+
+class Checkpoints(Block):
+    """When a training run writes a resume point: whichever of the two comes first.
+
+    Attributes:
+        seconds: time between two of them, or null.
+        steps: steps between two of them, or null.
+    """
+
+    seconds: Annotated[float, Field(ge=0)] | None
+    steps: Count | None
 
 
 class Stack(Block):
@@ -197,7 +239,8 @@ class Params(Block):
         profile: name of the competition; also the folder below data/.
         seed: every random number derives from it.
         threads: threads of the arithmetic. Results repeat to the byte at a fixed number.
-        checkpoint_seconds: time between two resume points of a training run.
+        devices: GPUs that train one learner together; processes, where there is none. Results repeat at a fixed number.
+        checkpoints: when a training run writes resume points.
         folds: the folds to hold out, `[0, 1, ...]`, at least three.
         ensemble: the learners to train and to stack.
         learners: a block a learner; those not in `ensemble` rest.
@@ -206,7 +249,8 @@ class Params(Block):
     profile: str
     seed: Annotated[int, Field(ge=0)]
     threads: Count
-    checkpoint_seconds: Annotated[float, Field(ge=0)]
+    devices: Count
+    checkpoints: Checkpoints
     folds: list[int]
     data: Data
     synthesize: Synthesize
@@ -264,7 +308,7 @@ class Params(Block):
         """Fingerprint of all params that the predictions of a learner depend on."""
         rows = {"words": self.shuffle.words, "shards": self.shuffle.shards, "folds": self.folds}
         made_from = {"learner": self.learner(name).model_dump(), "rows": rows, "max_rows": self.oof.max_rows}
-        return fingerprint({**made_from, "seed": self.seed, "threads": self.threads})
+        return fingerprint({**made_from, "seed": self.seed, "threads": self.threads, "devices": self.devices})
 
     @property
     def sample_path(self) -> Path:

@@ -14,11 +14,12 @@ import numpy as np
 
 from pipeline import batches, drawings, encodings
 from pipeline.artefacts import file_hash, whole_file, whole_folder
+from pipeline.checkpoints import Checkpoint
 from pipeline.drawings import TEST, Shards, open_shards
 from pipeline.encodings import set_threads
 from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.learners import _base
-from pipeline.learners._base import Checkpoint, EpochRow, load_learner
+from pipeline.learners._base import EpochRow, load_learner
 from pipeline.params import Params, load_params
 from pipeline.predictions import cached_share, model_folder, write_predictions
 from pipeline.words import load_words
@@ -83,8 +84,7 @@ def _checkpoint(params: Params, name: str, held_out: int) -> Checkpoint:
     sources += [*_base.LEARNERS.glob("_*.py"), _base.LEARNERS / f"{name}.py"]
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()
     made_from = {"params": params.learner_hash(name), "data": file_hash(FOLDS / "summary.json"), "code": code}
-    path = CHECKPOINTS / name / f"fold{held_out}" / "last.safetensors"
-    return Checkpoint(path, made_from, params.checkpoint_seconds)
+    return Checkpoint(CHECKPOINTS / name / f"fold{held_out}", made_from, **params.checkpoints.model_dump())
 
 
 def _curve_log(name: str, held_out: int) -> Callable[[EpochRow], None]:

@@ -15,7 +15,15 @@ from pipeline.params import Augmentation
 
 ROWS, SIZE = 23, 5
 MOVED = Augmentation(
-    flip=0.5, rotate=30.0, scale=0.2, shear=0.3, shift=0.1, jitter=0.02, stroke_dropout=0.1, mirror_test=False
+    flip=0.5,
+    rotate=30.0,
+    scale=0.2,
+    shear=0.3,
+    shift=0.1,
+    jitter=0.02,
+    stroke_dropout=0.1,
+    mixup=0.0,
+    mirror_test=False,
 )
 
 

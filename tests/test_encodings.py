@@ -32,10 +32,10 @@ from pipeline.errors import SketchstackError
 from pipeline.params import Augmentation, check_keywords
 
 STILL = Augmentation(
-    flip=0.0, rotate=0.0, scale=0.0, shear=0.0, shift=0.0, jitter=0.0, stroke_dropout=0.0, mirror_test=False
+    flip=0.0, rotate=0.0, scale=0.0, shear=0.0, shift=0.0, jitter=0.0, stroke_dropout=0.0, mixup=0.0, mirror_test=False
 )
 MOVED = Augmentation(
-    flip=0.5, rotate=30.0, scale=0.2, shear=0.3, shift=0.1, jitter=0.0, stroke_dropout=0.0, mirror_test=False
+    flip=0.5, rotate=30.0, scale=0.2, shear=0.3, shift=0.1, jitter=0.0, stroke_dropout=0.0, mixup=0.0, mirror_test=False
 )
 SHAKEN = MOVED.model_copy(update={"jitter": 0.05, "stroke_dropout": 0.4})
 FINER = 8

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import SketchstackError
-from pipeline.learners._base import available, learner_class, one_cycle
+from pipeline.learners._base import available, learner_class, rate_at
 from pipeline.params import check_keywords, load_params
 from tests.conftest import ROOT
 
@@ -78,12 +78,21 @@ def test_a_missing_network_param_is_refused_by_name():
         check_keywords("network", {"points_a_step": 4, "dropout": 0.1}, learner_class("gru").network)
 
 
-def test_one_cycle_rises_to_the_peak_and_falls_to_nothing():
-    training = load_params().learner("gru").training
-    rates = [one_cycle(step, 100, training) for step in range(100)]
+@pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
+def test_the_learning_rate_rises_to_the_peak_and_falls_to_nothing(schedule):
+    training = load_params().learner("gru").training.model_copy(update={"schedule": schedule})
+    rates = [rate_at(step, 100, training) for step in range(100)]
     peak = int(np.argmax(rates))
+    assert peak == 25
     assert rates[peak] == pytest.approx(training.learning_rate, rel=1e-2)
     assert rates[:peak] == sorted(rates[:peak])
     assert rates[peak:] == sorted(rates[peak:], reverse=True)
     assert 0 < rates[0] < training.learning_rate / 5
-    assert rates[-1] < training.learning_rate / 100
+    assert rates[-1] < training.learning_rate / 50
+
+
+def test_one_cycle_falls_in_a_line_and_cosine_in_half_a_wave():
+    training = load_params().learner("gru").training.model_copy(update={"warmup": 0.0, "learning_rate": 1.0})
+    for schedule, quarter in {"one_cycle": 0.75, "cosine": (1 + 0.5**0.5) / 2}.items():
+        falling = training.model_copy(update={"schedule": schedule})
+        assert [rate_at(step, 4, falling) for step in (0, 1, 2)] == pytest.approx([1.0, quarter, 0.5])

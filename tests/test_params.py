@@ -56,14 +56,17 @@ def test_each_profile_is_complete_and_named_after_its_file(path):
 @pytest.mark.parametrize(
     ("place", "known"),
     [
-        ("treads", "profile, seed, threads, checkpoint_seconds, folds"),
+        ("treads", "profile, seed, threads, devices, checkpoints, folds"),
         ("data.foldr", "folder, train, test, sample_submission, labels"),
         ("synthesize.rows", "train_rows, test_rows"),
         ("shuffle.shard", "words, shards, max_rejected"),
         ("oof.rows", "max_rows"),
         ("learners.gru.netwrk", "network, encoding, augmentation, training"),
-        ("learners.gru.augmentation.flipp", "flip, rotate, scale, shear, shift, jitter, stroke_dropout, mirror_test"),
-        ("learners.gru.training.epoch", "batch_size, epochs, learning_rate"),
+        (
+            "learners.gru.augmentation.flipp",
+            "flip, rotate, scale, shear, shift, jitter, stroke_dropout, mixup, mirror_test",
+        ),
+        ("learners.gru.training.epoch", "batch_size, micro_batches, epochs, schedule, learning_rate"),
         ("stack.metalearner", "metalearners, params"),
         ("submit.priors", "competition, prior"),
     ],

@@ -16,8 +16,9 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.batches import Batch
+from pipeline.checkpoints import Checkpoint
 from pipeline.drawings import Shard, Shards
-from pipeline.learners._base import Checkpoint, Learner, load_learner
+from pipeline.learners._base import Learner, load_learner
 from pipeline.params import load_params
 
 NUM_WORDS = 4
@@ -64,8 +65,8 @@ def main() -> None:
     learner = toy_learner(arguments.learner)
     if arguments.kill_at is not None:
         _kill_at(learner, arguments.kill_at)
-    seconds = 3600.0 if arguments.kill_at is None else 0.0  # every step, to have one when the end comes
-    checkpoint = Checkpoint(arguments.folder / "last.safetensors", {"test": "toy"}, seconds)
+    steps = None if arguments.kill_at is None else 1  # every step, to have one when the end comes
+    checkpoint = Checkpoint(arguments.folder, {"test": "toy"}, seconds=None, steps=steps)
     learner.fit(toy_drawings(1024, seed=1), checkpoint, "toy")
     learner.save(arguments.folder)
     unseen = toy_drawings(64, seed=2)

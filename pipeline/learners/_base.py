@@ -8,29 +8,28 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import json
 import math
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from pipeline.artefacts import whole_file
+from pipeline.artefacts import file_hash
 from pipeline.batches import Batch, Batches, made_ahead
+from pipeline.checkpoints import Checkpoint, State
 from pipeline.drawings import Drawings, Shards
 from pipeline.encodings import Distortion, identity, mirror
 from pipeline.errors import SketchstackError
-from pipeline.params import LearnerParams, Training, check_keywords
+from pipeline.params import InitialWeights, LearnerParams, Training, check_keywords
 from pipeline.progress import progress_bar
 
 LEARNERS = Path(__file__).parent
 PREDICT = 512  # drawings predicted at a time
-State = dict[str, np.ndarray]
 
 
 class EpochRow(NamedTuple):
@@ -82,59 +81,19 @@ def load_learner(name: str, params: LearnerParams, *, num_words: int, seed: tupl
     return found(params, num_words=num_words, seed=seed, threads=threads)
 
 
-def one_cycle(step: int, steps: int, training: Training) -> float:
-    """The learning rate of a step: up in a line over the warm-up, down as a half cosine to zero.
+def rate_at(step: int, steps: int, training: Training) -> float:
+    """The learning rate of a step: up in a line over the warm-up, then down to zero, in a line or as half a cosine.
 
-    After the one-cycle policy of Smith and Topin, https://arxiv.org/abs/1708.07120, without its cycle of momentum.
+    `one_cycle` is the policy of Smith and Topin, https://arxiv.org/abs/1708.07120, without its cycle of momentum;
+    `cosine` is that of Loshchilov and Hutter without restarts, https://arxiv.org/abs/1608.03983.
     """
     rise = training.warmup * steps
     if step < rise:
         return training.learning_rate * (step + 1) / (rise + 1)
-    return training.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1.0, steps - rise)))
-
-
-class Checkpoint:
-    """A resume point on disk, written whole, and only good for the run that wrote it.
-
-    Args:
-        path: the file.
-        made_from: hashes of all that the run depends on, by name (params, data, code).
-        seconds: least time between two writes.
-    """
-
-    def __init__(self, path: Path, made_from: dict[str, str], seconds: float) -> None:
-        self.path, self.made_from, self.seconds = path, made_from, seconds
-        self._written = time.monotonic()
-
-    def due(self) -> bool:
-        return time.monotonic() - self._written >= self.seconds
-
-    def write(self, state: State, progress: dict[str, Any]) -> None:
-        """Write the state of a run after some step."""
-        note = {"made_from": json.dumps(self.made_from), "progress": json.dumps(progress)}
-        with whole_file(self.path) as file:
-            save_file({name: np.asarray(array, order="C") for name, array in state.items()}, file, note)
-        self._written = time.monotonic()
-
-    def read(self) -> tuple[State, dict[str, Any]] | None:
-        """The last state and progress; None where there is none, or none that belongs to this run (and why)."""
-        if not self.path.exists():
-            return None
-        try:
-            with safe_open(self.path, "np") as file:
-                note = file.metadata()
-            made_from, state = json.loads(note["made_from"]), load_file(self.path)
-        except (SafetensorError, KeyError, TypeError, ValueError) as error:
-            print(f"{self.path} is damaged ({error}): starting from the first step.", flush=True)
-            return None
-        other = [name for name, value in self.made_from.items() if made_from.get(name) != value]
-        if other:
-            print(f"{self.path} was made from other {' and '.join(other)}: starting from the first step.", flush=True)
-            return None
-        return state, json.loads(note["progress"])
-
-    def remove(self) -> None:
-        self.path.unlink(missing_ok=True)
+    fallen = (step - rise) / max(1.0, steps - rise)
+    return training.learning_rate * (
+        1 - fallen if training.schedule == "one_cycle" else (1 + math.cos(math.pi * fallen)) / 2
+    )
 
 
 class Learner(ABC):
@@ -150,6 +109,7 @@ class Learner(ABC):
 
     def __init__(self, params: LearnerParams, *, num_words: int, seed: tuple[int, ...], threads: int) -> None:
         self.params, self.num_words, self.seed, self.threads = params, num_words, seed, threads
+        self.micro_batches = params.training.micro_batches
         self.curve: list[EpochRow] = []
 
     @abstractmethod
@@ -157,8 +117,23 @@ class Learner(ABC):
         """Make the network and the optimiser from the seed."""
 
     @abstractmethod
-    def train_step(self, batch: Batch, learning_rate: float) -> tuple[float, float]:
-        """One step of the optimiser; returns the loss and the share of right first guesses before it."""
+    def train_step(self, batch: Batch, learning_rate: float) -> tuple[Any, Any]:
+        """One step of the optimiser; returns the loss and the share of right first guesses before it.
+
+        Both as numbers, or as what `float` takes later: to read a number from a GPU is to wait for it.
+        """
+
+    @abstractmethod
+    def out_of_memory(self, error: Exception) -> bool:
+        """Whether a step failed for want of memory."""
+
+    @abstractmethod
+    def set_micro_batches(self, count: int) -> None:
+        """Cut the batches of the steps to come into `count` parts; set aside what a failed step has left."""
+
+    @abstractmethod
+    def averaged(self) -> AbstractContextManager[None]:
+        """Put the moving average of the weights, if there is one, into the network for as long as this lasts."""
 
     @abstractmethod
     def predict(self, inputs: Any) -> np.ndarray:
@@ -166,7 +141,7 @@ class Learner(ABC):
 
     @abstractmethod
     def weights(self) -> State:
-        """All that prediction needs, as arrays by name."""
+        """All that prediction needs of the network as it stands, as arrays by name."""
 
     @abstractmethod
     def set_weights(self, weights: State) -> None:
@@ -220,32 +195,83 @@ class Learner(ABC):
             name, total=steps * batches.batch_size, initial=start * batches.batch_size, unit="drawings"
         ) as bar:
             for batch in batches.steps(start, steps):
-                rate = one_cycle(batch.step, steps, training)
-                loss, top1 = self.train_step(batch, rate)
+                rate = rate_at(batch.step, steps, training)
+                loss, top1 = self._step(batch, rate)
                 loss_sum, top1_sum = loss_sum + loss, top1_sum + top1
                 epoch, place = divmod(batch.step + 1, batches.steps_an_epoch)
                 if place == 0:
                     count = batches.steps_an_epoch
-                    self.curve.append(EpochRow(epoch, rate, loss_sum / count, top1_sum / count))
+                    self.curve.append(EpochRow(epoch, rate, float(loss_sum) / count, float(top1_sum) / count))
                     loss_sum = top1_sum = 0.0
                     log(self.curve[-1])
                     bar.set_postfix_str(
                         f"epoch {epoch}/{training.epochs} loss {self.curve[-1].loss:.3f}", refresh=False
                     )
                 bar.update(batches.batch_size)
-                if checkpoint.due():
-                    progress = {"step": batch.step + 1, "sums": [loss_sum, top1_sum], "curve": self.curve}
+                if checkpoint.due(batch.step + 1):
+                    progress = {"step": batch.step + 1, "sums": [float(loss_sum), float(top1_sum)]}
+                    progress |= {"curve": self.curve, "micro_batches": self.micro_batches}
                     checkpoint.write(self.state(), progress)
+
+    def _step(self, batch: Batch, learning_rate: float) -> tuple[Any, Any]:
+        """One step, in smaller parts where memory is short: the drawings of the step stay the same.
+
+        Raises:
+            SketchstackError: not even single drawings fit.
+        """
+        while True:
+            try:
+                return self.train_step(batch, learning_rate)
+            except Exception as error:
+                if not self.out_of_memory(error):
+                    raise
+            # Out of the handler, whose error holds on to the arrays of the step.
+            rows = len(batch.labels)
+            if self.micro_batches >= rows:
+                raise SketchstackError(
+                    "there is not enough memory to train on a single drawing; make the network or the encoding smaller."
+                )
+            self.set_micro_batches(min(2 * self.micro_batches, rows))
+            print(
+                f"memory is short: from step {batch.step} on, {self.micro_batches} micro-batches of "
+                f"{math.ceil(rows / self.micro_batches)} drawings make up each batch of {rows}",
+                flush=True,
+            )
 
     def _resume(self, checkpoint: Checkpoint) -> tuple[int, float, float]:
         found = checkpoint.read()
         if found is None:
+            if self.params.training.initial_weights:
+                self._start_from(self.params.training.initial_weights)
             return 0, 0.0, 0.0
         state, progress = found
+        if progress["micro_batches"] != self.micro_batches:
+            self.set_micro_batches(progress["micro_batches"])
         self.set_state(state)
         self.curve = [EpochRow(*row) for row in progress["curve"]]
         print(f"going on from step {progress['step']}", flush=True)
         return progress["step"], *progress["sums"]
+
+    def _start_from(self, file: InitialWeights) -> None:
+        """Put the weights of a file in place of the random ones, where names and shapes agree.
+
+        Raises:
+            SketchstackError: the file is missing, is not the one that params.yaml means, or fits nowhere.
+        """
+        where = f"params.yaml: training.initial_weights: {file.path}"
+        try:
+            given, found = file_hash(Path(file.path)), load_file(file.path)
+        except (OSError, SafetensorError) as error:
+            raise SketchstackError(f"{where} cannot be read ({error}); name a weights.safetensors.") from None
+        if given != file.sha256:
+            raise SketchstackError(f"{where} has SHA-256 {given}, not {file.sha256}; put the right one down.")
+        weights = self.weights()
+        fitting = {name: found[name] for name in weights if name in found and found[name].shape == weights[name].shape}
+        if not fitting:
+            raise SketchstackError(f"{where} holds nothing of this network; name weights of the same learner.")
+        self.set_weights(weights | fitting)
+        anew = [name for name in weights if name not in fitting]
+        print(f"starting from {file.path}" + (f"; anew: {', '.join(anew)}" if anew else ""), flush=True)
 
     def predict_proba(self, drawings: Shards) -> np.ndarray:
         """Probabilities (rows, num_words) float32 of drawings in their order, each row summing to 1.
@@ -260,14 +286,16 @@ class Learner(ABC):
 
         found = np.empty((len(drawings), self.num_words), np.float32)
         starts = range(0, len(drawings), PREDICT)
-        for start, chunk in zip(starts, made_ahead(encoded, starts), strict=True):
-            found[start : start + PREDICT] = np.mean([self.predict(inputs) for inputs in chunk], axis=0)
+        with self.averaged():
+            for start, chunk in zip(starts, made_ahead(encoded, starts), strict=True):
+                found[start : start + PREDICT] = np.mean([self.predict(inputs) for inputs in chunk], axis=0)
         return found
 
     def save(self, folder: Path) -> None:
         """Write weights.safetensors into a folder: arrays only, nothing that runs when loaded."""
-        weights = {name: np.asarray(array, order="C") for name, array in self.weights().items()}
-        save_file(weights, folder / "weights.safetensors")
+        with self.averaged():
+            weights = {name: np.asarray(array, order="C") for name, array in self.weights().items()}
+            save_file(weights, folder / "weights.safetensors")
 
     def load(self, folder: Path) -> None:
         """Build the network and read weights.safetensors of a folder.

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from pipeline.batches import Batch
-from pipeline.learners._base import Learner, State
+from pipeline.checkpoints import State
+from pipeline.errors import SketchstackError
+from pipeline.learners._base import Learner
 
 if TYPE_CHECKING:
     import keras
@@ -71,16 +73,33 @@ class KerasLearner(Learner):
         keras.utils.set_random_seed(int(np.random.SeedSequence(self.seed).generate_state(1)[0]))
         precision = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[self.params.training.precision]
         keras.config.set_dtype_policy(precision)
+        if self.params.training.adversarial > 0:
+            raise SketchstackError(
+                "params.yaml: training.adversarial is for torch learners, and this one runs in Keras; set it to 0.0."
+            )
         self.model = self.made_network()
-        training = self.params.training
-        optimiser = keras.optimizers.AdamW(1e-3, weight_decay=training.weight_decay, global_clipnorm=training.clip_norm)
-        weights = self.model.trainable_variables
+        self._compile()
+
+    def _compile(self) -> None:
+        import keras
+
+        training, weights = self.params.training, self.model.trainable_variables
+        parts = self.micro_batches
+        optimiser = keras.optimizers.AdamW(
+            1e-3,
+            name="adamw",
+            weight_decay=training.weight_decay,
+            global_clipnorm=training.clip_norm,
+            use_ema=training.ema > 0,
+            ema_momentum=training.ema,
+            gradient_accumulation_steps=parts if parts > 1 else None,
+        )
         optimiser.exclude_from_weight_decay(
             var_list=[w for w in weights if len(w.shape) <= 1 or w.path.endswith("bias")]
         )
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=training.label_smoothing)
-        self.model.compile(optimiser, loss, metrics=["categorical_accuracy"])
-        optimiser.build(self.model.trainable_variables)
+        self.model.compile(optimiser, loss, metrics=["categorical_accuracy"], jit_compile=training.compile)
+        optimiser.build(weights)
 
     def _fix_threads(self) -> None:
         if os.environ["KERAS_BACKEND"] == "torch":
@@ -100,10 +119,42 @@ class KerasLearner(Learner):
     def train_step(self, batch: Batch, learning_rate: float) -> tuple[float, float]:
         self.model.optimizer.learning_rate.assign(learning_rate)
         self.model.reset_metrics()
-        loss, top1 = self.model.train_on_batch(
-            self._arrays(batch.inputs), np.eye(self.num_words, dtype=np.float32)[batch.labels]
-        )
+        words = np.eye(self.num_words, dtype=np.float32)
+        for part in batch.parts(self.micro_batches):  # the metrics' means run over them all
+            targets = words[part.labels]
+            if part.share < 1:
+                targets = np.float32(part.share) * targets + np.float32(1 - part.share) * words[part.mixed]
+            loss, top1 = self.model.train_on_batch(self._arrays(part.inputs), targets)
         return float(loss), float(top1)
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        optimiser = self.model.optimizer
+        averages = optimiser._model_variables_moving_average if optimiser.use_ema and int(optimiser.iterations) else []
+        pairs = list(zip(self.model.trainable_variables if averages else [], averages, strict=True))
+        kept = [np.array(variable) for variable, _ in pairs]
+        # Keras's own SwapEMAWeights adds and subtracts to swap, which does not give the same numbers back.
+        for variable, average in pairs:
+            variable.assign(average)
+        try:
+            yield
+        finally:
+            for (variable, _), value in zip(pairs, kept, strict=True):
+                variable.assign(value)
+
+    def out_of_memory(self, error: Exception) -> bool:
+        # By name, so that neither framework is loaded to ask: ResourceExhaustedError is TensorFlow's.
+        return type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError")
+
+    def set_micro_batches(self, count: int) -> None:
+        former, state = self.micro_batches, self.state()
+        self.micro_batches = count
+        self._compile()
+        state = {name: array for name, array in state.items() if name in self.state()}
+        for name, array in state.items():
+            if name.endswith("/iteration"):  # Keras counts the parts
+                state[name] = array // former * count
+        self.set_state(state | {name: array for name, array in self.state().items() if name not in state})
 
     def predict(self, inputs: Any) -> np.ndarray:
         logits = np.asarray(self.model.predict_on_batch(self._arrays(inputs)), np.float32)
@@ -114,15 +165,31 @@ class KerasLearner(Learner):
         return list(inputs) if isinstance(inputs, tuple) else inputs
 
     def weights(self) -> State:
-        return {f"{n:04d}": np.asarray(variable) for n, variable in enumerate(self.model.get_weights())}
+        return _numbered(self.model.weights)
 
     def set_weights(self, weights: State) -> None:
-        self.model.set_weights([weights[name] for name in sorted(weights)])
+        _assign(self.model.weights, weights)
 
     def state(self) -> State:
-        variables = [*self.model.variables, *self.model.optimizer.variables]
-        return {f"{n:04d}": np.asarray(variable.numpy()) for n, variable in enumerate(variables)}
+        return _numbered([*self.model.variables, *self.model.optimizer.variables])
 
     def set_state(self, state: State) -> None:
-        for variable, name in zip([*self.model.variables, *self.model.optimizer.variables], sorted(state), strict=True):
-            variable.assign(state[name])
+        _assign([*self.model.variables, *self.model.optimizer.variables], state)
+
+
+def _numbered(variables: list[keras.Variable]) -> State:
+    """Values of variables by their number and path: paths alone need not differ."""
+    return {f"{n:04d}/{variable.path}": np.asarray(variable.numpy()) for n, variable in enumerate(variables)}
+
+
+def _assign(variables: list[keras.Variable], values: State) -> None:
+    """Put `_numbered` values back.
+
+    Raises:
+        ValueError: they are of other variables.
+    """
+    names = list(_numbered(variables))
+    if sorted(values) != names:
+        raise ValueError(f"{', '.join({*names} ^ {*values})} stand on one side only")
+    for name, variable in zip(names, variables, strict=True):
+        variable.assign(values[name])

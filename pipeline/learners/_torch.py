@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,8 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from pipeline.batches import Batch
-from pipeline.learners._base import Learner, State
+from pipeline.checkpoints import State
+from pipeline.learners._base import Learner
 
 DROPOUT = 3  # keeps its stream of random numbers apart from those of the batches
 PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -25,6 +27,7 @@ class TorchLearner(Learner):
 
     model: torch.nn.Module
     optimiser: torch.optim.Optimizer
+    average: dict[str, torch.Tensor]  # moving averages of the network's real numbers; empty before the first step
 
     def build(self) -> None:
         torch.set_num_threads(self.threads)
@@ -35,6 +38,9 @@ class TorchLearner(Learner):
         torch.manual_seed(_seed_of(self.seed))
         module = self.made_network()
         self.model = module.to(self.device).to(memory_format=torch.channels_last)
+        if self.params.training.compile:
+            self.model.compile()
+        self.average = {}
         self.optimiser = torch.optim.AdamW(self._groups(), fused=True)
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -43,20 +49,85 @@ class TorchLearner(Learner):
         decayed = {"params": [w for w in weights if w.ndim > 1], "weight_decay": training.weight_decay}
         return [decayed, {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0}]
 
-    def train_step(self, batch: Batch, learning_rate: float) -> tuple[float, float]:
+    def train_step(self, batch: Batch, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
         torch.manual_seed(_seed_of((*self.seed, DROPOUT, batch.step)))  # so dropout depends on the step alone
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
         self.model.train()
-        labels = torch.from_numpy(batch.labels).to(self.device)
-        with self._autocast():
-            logits = self.model(*self._tensors(batch.inputs)).float()
-        loss = cross_entropy(logits, labels, label_smoothing=self.params.training.label_smoothing)
         self.optimiser.zero_grad()
-        loss.backward()
+        loss_sum, right = torch.zeros((2, 1), dtype=torch.float64, device=self.device)
+        for part in batch.parts(self.micro_batches):
+            loss, logits, labels = self._loss(part)
+            (loss * (len(labels) / len(batch.labels))).backward()
+            loss_sum += loss.detach() * len(labels)
+            right += (logits.argmax(1) == labels).sum()
         torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.params.training.clip_norm)
         self.optimiser.step()
-        return loss.item(), (logits.argmax(1) == labels).float().mean().item()
+        self._update_average()
+        return loss_sum[0] / len(batch.labels), right[0] / len(batch.labels)
+
+    def _loss(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Mean loss of some drawings; their logits (B, num_words) and labels (B,).
+
+        With `adversarial`, half of the loss is that of inputs moved by so much along the sign of its gradient: the
+        fast gradient sign method, https://arxiv.org/abs/1412.6572.
+        """
+        labels, mixed = (torch.from_numpy(each).to(self.device) for each in (part.labels, part.mixed))
+        inputs, step = self._tensors(part.inputs), self.params.training.adversarial
+
+        def loss_of(inputs: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+            with self._autocast():
+                logits = self.model(*inputs).float()
+            smoothing = self.params.training.label_smoothing
+            loss = cross_entropy(logits, labels, label_smoothing=smoothing)
+            if part.share < 1:
+                loss = part.share * loss + (1 - part.share) * cross_entropy(logits, mixed, label_smoothing=smoothing)
+            return loss, logits
+
+        if step == 0:
+            loss, logits = loss_of(inputs)
+            return loss, logits.detach(), labels
+        inputs[0].requires_grad_()
+        loss, logits = loss_of(inputs)
+        (slope,) = torch.autograd.grad(loss, inputs[0], retain_graph=True)
+        against, _ = loss_of([(inputs[0] + step * slope.sign()).detach(), *inputs[1:]])
+        return (loss + against) / 2, logits.detach(), labels
+
+    def _tracked(self) -> dict[str, torch.Tensor]:
+        return {name: tensor for name, tensor in self.model.state_dict().items() if tensor.is_floating_point()}
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        decay = self.params.training.ema
+        if decay > 0 and self.average:
+            torch._foreach_lerp_(list(self.average.values()), list(self._tracked().values()), 1 - decay)
+        elif decay > 0:
+            self.average = {name: tensor.clone() for name, tensor in self._tracked().items()}
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        kept = {name: tensor.clone() for name, tensor in self._tracked().items()} if self.average else {}
+        self._put(self.average)
+        try:
+            yield
+        finally:
+            self._put(kept)
+
+    @torch.no_grad()
+    def _put(self, tensors: dict[str, torch.Tensor]) -> None:
+        tracked = self._tracked()
+        for name, tensor in tensors.items():
+            tracked[name].copy_(tensor)
+
+    def out_of_memory(self, error: Exception) -> bool:
+        # On a CPU the allocator raises a plain RuntimeError.
+        return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+    def set_micro_batches(self, count: int) -> None:
+        self.micro_batches = count
+        self.optimiser.zero_grad()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def predict(self, inputs: Any) -> np.ndarray:
@@ -78,31 +149,45 @@ class TorchLearner(Learner):
         return [images.float().div_(255)]
 
     def weights(self) -> State:
-        return {name: tensor.cpu().numpy() for name, tensor in self.model.state_dict().items()}
+        return _arrays(self.model.state_dict())
 
     def set_weights(self, weights: State) -> None:
         self.model.load_state_dict({name: torch.from_numpy(array) for name, array in weights.items()})
 
     def state(self) -> State:
-        state = {f"model/{name}": array for name, array in self.weights().items()}
+        state = {f"model/{name}": array for name, array in _arrays(self.model.state_dict()).items()}
+        state |= {f"average/{name}": array for name, array in _arrays(self.average).items()}
         for number, slots in self.optimiser.state_dict()["state"].items():
             state |= {f"optimiser/{number}/{slot}": tensor.cpu().numpy() for slot, tensor in slots.items()}
         return state
 
     def set_state(self, state: State) -> None:
-        self.set_weights({name[6:]: array for name, array in state.items() if name.startswith("model/")})
-        slots: dict[int, dict[str, torch.Tensor]] = {}
+        parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "average": {}, "optimiser": {}}
         for name, array in state.items():
-            kind, _, rest = name.partition("/")
-            if kind == "optimiser":
-                number, slot = rest.split("/")
-                slots.setdefault(int(number), {})[slot] = self._like_weight(int(number), torch.from_numpy(array))
+            part, _, rest = name.partition("/")
+            parts[part][rest] = torch.from_numpy(array)
+        self.model.load_state_dict(parts["model"])
+        # Each in the memory layout of its tensor, as a clone has it.
+        averages = parts["average"]
+        self.average = {
+            name: torch.empty_like(tensor).copy_(averages[name])
+            for name, tensor in self._tracked().items()
+            if name in averages
+        }
+        slots: dict[int, dict[str, torch.Tensor]] = {}
+        for name, tensor in parts["optimiser"].items():
+            number, slot = name.split("/")
+            slots.setdefault(int(number), {})[slot] = self._like_weight(int(number), tensor)
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": slots})
 
     def _like_weight(self, number: int, moment: torch.Tensor) -> torch.Tensor:
         """A moment in the memory layout of its weight: the fused step walks both as they lie in memory."""
         weight = [w for group in self.optimiser.param_groups for w in group["params"]][number]
         return torch.empty_like(weight, device="cpu").copy_(moment) if moment.shape == weight.shape else moment
+
+
+def _arrays(tensors: dict[str, torch.Tensor]) -> State:
+    return {name: tensor.cpu().numpy() for name, tensor in tensors.items()}
 
 
 def _seed_of(numbers: tuple[int, ...]) -> int:
