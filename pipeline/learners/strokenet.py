@@ -1,0 +1,168 @@
+"""Features learned along the strokes, written onto a grid, then a residual network (torch)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn.functional import pad
+
+from pipeline.encodings import STROKES, points
+from pipeline.learners._torch import TorchLearner
+from pipeline.params import Count, Share, Widths
+
+CANVAS = 2.0  # its side: x and y lie in -1..1
+DOT = 1 / 16  # by how much each stroke is lengthened, so that one of a single point leaves ink; of CANVAS
+SHORT = 1e-4  # shorter than any way between two points, but not so short that its inverse is too steep for float32
+DESCRIBED = 7  # features of a sample before any are learned: see `described_samples`
+
+
+class Learner(TorchLearner):
+    """Samples along the strokes get learned features, which are written onto a grid that a network for pictures reads.
+
+    The writing is bilinear, so that all is learned as one; after the competition's 8th place. Residual blocks:
+    https://arxiv.org/abs/1512.03385. Squeeze and excitation: https://arxiv.org/abs/1709.01507.
+    """
+
+    encode = points
+
+    def network(
+        self,
+        num_words: int,
+        *,
+        samples: Count,
+        features: Widths,
+        side: Count,
+        widths: Widths,
+        blocks: Count,
+        dropout: Share,
+    ) -> nn.Module:
+        """`samples` places along the strokes, convolutions that give them these features, a grid of that side.
+
+        Then stages of these widths, each but the first halving the side, with `blocks` residual blocks each.
+        """
+        return StrokeNet(num_words, samples, features, side, widths, blocks, dropout)
+
+
+class StrokeNet(nn.Module):
+    """(B, T, 4) points and lengths (B,) → (B, num_words)."""
+
+    shares: torch.Tensor
+    cells: torch.Tensor
+
+    def __init__(
+        self,
+        num_words: int,
+        samples: int,
+        features: list[int],
+        side: int,
+        widths: list[int],
+        blocks: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.register_buffer("shares", (torch.arange(samples) + 0.5) / samples, persistent=False)  # of the way walked
+        self.register_buffer("cells", torch.arange(float(side)), persistent=False)
+        learned: list[nn.Module] = []
+        for a, b in zip([DESCRIBED, *features[:-1]], features, strict=True):
+            learned += [nn.Conv1d(a, b, 5, padding=2, bias=False), nn.BatchNorm1d(b), nn.ReLU()]
+        self.learned = nn.Sequential(*learned)
+        width = features[-1]
+        layers: list[nn.Module] = [nn.BatchNorm2d(width)]
+        for stage, wider in enumerate(widths):
+            for block in range(blocks):
+                layers.append(Block(width, wider, stride=2 if block == 0 and stage > 0 else 1))
+                width = wider
+        head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(dropout), nn.Linear(width, num_words)]
+        self.read = nn.Sequential(*layers, *head)
+
+    def forward(self, points: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
+        """Walk, describe and place in float32, whatever the precision of what is learned."""
+        with torch.autocast(points.device.type, enabled=False):
+            samples, pace = walk(points.float(), lengths.to(points.device), self.shares)
+            described, weights = described_samples(samples, pace), self.written(samples[:, :2], pace)
+        features = self.learned(described)  # (B, C, samples)
+        grid = weights.to(features.dtype) @ features.transpose(1, 2)  # (B, side * side, C): channels last
+        return self.read(grid.unflatten(1, (len(self.cells), -1)).permute(0, 3, 1, 2))
+
+    def written(self, places: torch.Tensor, pace: torch.Tensor) -> torch.Tensor:
+        """How much of each sample each cell takes: (B, 2, samples) places and (B,) paces → (B, side * side, samples).
+
+        A sample goes to the four cells around it, the nearer the more, and counts as much as the way it stands for, in
+        cells. Written as a matrix product, because scattering adds in no fixed order on a GPU and in turn on a CPU.
+        """
+        most = len(self.cells) - 1
+        cells = (places + CANVAS / 2) * (most / CANVAS)  # (B, 2, samples)
+        near = (1 - (cells[:, :, None] - self.cells[:, None]).abs()).clamp(min=0)  # (B, 2, side, samples)
+        columns, rows = near.unbind(1)
+        rows = rows * (pace * (most / CANVAS))[:, None, None]
+        return (rows[:, :, None] * columns[:, None]).flatten(1, 2)
+
+
+def walk(points: torch.Tensor, lengths: torch.Tensor, shares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Walk each drawing at an even pace; the pen does not walk, but jumps, from stroke to stroke.
+
+    Args:
+        points: (B, T, 4) x, y, stroke in sixteenths, place in the drawing.
+        lengths: (B,) how many of them there are.
+        shares: (N,) of the whole way, where samples are taken.
+
+    Returns:
+        (B, 4, N) samples, the features of the points between which they lie, linearly mixed; (B,) the way from one to
+        the next.
+    """
+    whole = (points[:, :, 2:3] * STROKES).round() / STROKES  # inputs may have been moved a little
+    points = torch.cat([points[:, :, :2], whole, points[:, :, 3:]], 2)
+    ahead = points[:, 1:] - points[:, :-1]  # (B, T - 1, 4)
+    inside = torch.arange(1, points.shape[1], device=points.device) < lengths[:, None]  # (B, T - 1)
+    drawn = inside & (ahead[:, :, 2] == 0)
+    length = ahead[:, :, :2].square().sum(2).clamp(min=SHORT**2).sqrt()
+    way = torch.where(drawn, length, inside * (DOT * CANVAS))
+    # A cumulative sum: torch.cumsum has no fixed order on a GPU.
+    until = way @ torch.ones_like(way[0]).expand(way.shape[1], -1).triu()  # (B, T - 1)
+    whole_way = until[:, -1] + DOT * CANVAS
+    start = until - torch.where(drawn, way, way / 2)
+    steepness = torch.where(drawn, 1 / length, inside / SHORT)
+    at = shares * whole_way[:, None] - DOT * CANVAS / 2  # (B, N)
+    passed = ((at[:, :, None] - start[:, None]) * steepness[:, None]).clamp(0, 1)  # (B, N, T - 1), share of each way
+    samples = points[:, :1] + passed @ ahead.masked_fill(~inside[:, :, None], 0)  # (B, N, 4)
+    return samples.transpose(1, 2), whole_way / len(shares)
+
+
+def described_samples(samples: torch.Tensor, pace: torch.Tensor) -> torch.Tensor:
+    """Samples (B, 4, N) and the way between them (B,) → what is told of each: (B, DESCRIBED, N).
+
+    The four features, the way from the sample before by the pace (as long as 1 where the stroke is straight, 0 at the
+    first of a stroke), and whether it is the first of another stroke.
+    """
+    steps = pad(samples[:, :3, 1:] - samples[:, :3, :-1], (1, 0))
+    first = (steps[:, 2:] > 0.5 / STROKES).to(steps)
+    return torch.cat([samples, steps[:, :2] / pace[:, None, None] * (1 - first), first], 1)
+
+
+class Block(nn.Module):
+    """Two 3 by 3 convolutions, channel attention, and the way round them: (B, C, H, W) → (B, wider, H', W')."""
+
+    def __init__(self, width: int, wider: int, stride: int) -> None:
+        super().__init__()
+        last_norm = nn.BatchNorm2d(wider)
+        nn.init.zeros_(last_norm.weight)  # a block starts as its shortcut
+        self.residual = nn.Sequential(
+            nn.Conv2d(width, wider, 3, stride, 1, bias=False),
+            nn.BatchNorm2d(wider),
+            nn.ReLU(),
+            nn.Conv2d(wider, wider, 3, 1, 1, bias=False),
+            last_norm,
+        )
+        squeezed = max(1, wider // 8)
+        self.attention = nn.Sequential(nn.Linear(wider, squeezed), nn.ReLU(), nn.Linear(squeezed, wider), nn.Sigmoid())
+        self.shortcut: nn.Module = nn.Identity()
+        if stride > 1 or width != wider:
+            self.shortcut = nn.Sequential(
+                nn.AvgPool2d(stride), nn.Conv2d(width, wider, 1, bias=False), nn.BatchNorm2d(wider)
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Gate the residual by its own means, add the shortcut."""
+        residual = self.residual(x)
+        gate = self.attention(residual.mean((2, 3)))[:, :, None, None]  # (B, C, 1, 1)
+        return torch.relu(self.shortcut(x) + residual * gate)
