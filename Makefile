@@ -1,6 +1,6 @@
 # Sketchstack. `make` without a target lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint bench bench-data submit compare report data profile
+.PHONY: help setup repro test lint tune bench bench-data bench-train bench-effects submit compare report data profile
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON := .venv/bin/python
@@ -44,10 +44,20 @@ data: $(INSTALLED) ## fetch raw files: NAME=mini FROM=FOLDER copies them, NAME=k
 profile: $(INSTALLED) ## put profiles/NAME.yaml in force as params.yaml (FORCE=1 gives edits up)
 	@$(PYTHON) -m pipeline.profile $(or $(NAME),$(error which profile? make profile NAME=synthetic)) $(if $(FORCE),--force)
 
-bench: bench-data ## all benchmarks
+tune: $(INSTALLED) ## search a learner's params: LEARNER=lstm TRIALS=30; can be stopped and goes on
+	@$(PYTHON) -m pipeline.tune $(or $(LEARNER),$(error which learner? make tune LEARNER=lstm)) \
+		$(if $(TRIALS),--trials $(TRIALS))
+
+bench: bench-data bench-train ## all benchmarks but that of the training means, which takes most of an hour
 
 bench-data: $(INSTALLED) ## shuffle, batches and shards of data/mini against the published way; nothing else should run
 	@for name in shuffle memory batches first_batch shard_size; do $(PYTHON) -m bench.$$name || exit 1; echo; done
+
+bench-train: $(INSTALLED) ## training steps of every learner, fed and from memory; nothing else should run
+	@$(PYTHON) -m bench.train
+
+bench-effects: $(INSTALLED) ## what each means of training is worth on 60 words of data/mini; can be stopped and goes on
+	@$(PYTHON) -m bench.effects
 
 compare: ## two runs side by side (not there yet)
 	@echo 'make compare: pipeline/compare.py comes with a later part; `dvc metrics diff` compares scores.' >&2; exit 1

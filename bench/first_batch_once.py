@@ -8,9 +8,9 @@ from pathlib import Path
 
 from pipeline.drawings import open_shards
 from pipeline.encodings import set_threads
+from pipeline.fitting import FOLDS, others
 from pipeline.learners._base import learner_class, load_learner
 from pipeline.params import load_params
-from pipeline.train import FOLDS, others
 from pipeline.words import load_words
 
 LEARNER, HELD_OUT = "seresnet", 0

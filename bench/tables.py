@@ -28,7 +28,17 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
 RUNS = 5  # of everything that is timed; the median counts
 WIDTH = 140  # of a table that goes to a file
-LIBRARIES = ("joblib", "numba", "numpy", "opencv-python-headless", "pandas", "pyarrow", "torch")
+LIBRARIES = (
+    "joblib",
+    "keras",
+    "numba",
+    "numpy",
+    "opencv-python-headless",
+    "pandas",
+    "pyarrow",
+    "tensorflow-cpu",
+    "torch",
+)
 SIGNS = {"≥": operator.ge, "≤": operator.le, "<": operator.lt}
 Figure = Literal["ours", "ratio", "share"]
 

@@ -65,6 +65,7 @@ class Batches:
         augmentation: limits of the random distortions.
         batch_size: drawings a step; an epoch's last, smaller batch is left out (other rows each epoch).
         seed: all that the order and the augmentation derive from, as integers (the seed, the held-out fold).
+        part: which share of each batch is made, and of how many. All of them together are the batch of one device.
     """
 
     drawings: Shards
@@ -72,6 +73,7 @@ class Batches:
     augmentation: Augmentation
     batch_size: int
     seed: tuple[int, ...]
+    part: tuple[int, int] = (0, 1)
 
     @property
     def steps_an_epoch(self) -> int:
@@ -79,12 +81,14 @@ class Batches:
         return max(1, len(self.drawings) // self.batch_size)
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step."""
+        """The batch of one step, or the share of it that is asked for."""
         epoch, place = divmod(step, self.steps_an_epoch)
         rows = _order(len(self.drawings), (*self.seed, _SHUFFLE, epoch))[place * self.batch_size :][: self.batch_size]
-        drawings = self.drawings.take(rows)
         rng = np.random.default_rng([*self.seed, _AUGMENT, epoch, place])
-        distortion = random_distortion(rng, len(drawings), self.augmentation)
+        distortion = random_distortion(rng, len(rows), self.augmentation)
+        mine = _share(len(rows), *self.part)
+        drawings = self.drawings.take(rows[mine])
+        distortion = distortion._replace(affine=distortion.affine[mine], seeds=distortion.seeds[mine])
         inputs, labels = self.encode(drawings, distortion), drawings.word.astype(np.int64)
         if self.augmentation.mixup == 0:
             return Batch(step, inputs, labels, labels, 1.0)
@@ -94,6 +98,18 @@ class Batches:
     def steps(self, start: int, end: int) -> Iterator[Batch]:
         """The batches of steps start..end-1, made ahead on threads of their own."""
         return made_ahead(self.batch, range(start, end))
+
+
+def _share(rows: int, number: int, count: int) -> slice | np.ndarray:
+    """Which rows of a batch are share `number` of `count`: whole pairs, of rows as far from its start as from its end.
+
+    Rows of a pair are mixed with each other, so a share reversed still brings each row together with its partner.
+    """
+    if count == 1:
+        return slice(None)
+    pairs = (rows + 1) // 2
+    first = np.arange(pairs * number // count, pairs * (number + 1) // count)
+    return np.union1d(first, rows - 1 - first)
 
 
 def _rows(inputs: Any, rows: slice) -> Any:

@@ -18,7 +18,7 @@ def main() -> None:
     """Check params.yaml against the learners and meta-learners that it names."""
     argparse.ArgumentParser(prog="python -m pipeline.check", description=main.__doc__).parse_args()
     params = load_params()
-    for name in params.ensemble:
+    for name in dict.fromkeys([*params.ensemble, *params.pseudo.learners]):
         load_learner(name, params.learner(name), num_words=2, seed=(params.seed,), threads=params.threads)
     for name in params.stack.metalearners:
         load_metalearner(name, 2, params.stack.params[name])

@@ -11,10 +11,10 @@ from pipeline.predictions import BASE
 
 
 def strangers(params: Params, base: Path = BASE) -> list[Path]:
-    """The folders of a learner that is not in `ensemble`, or of a fold that is not in `folds`."""
-    named = {base / name / f"fold{held_out}" for name in params.ensemble for held_out in params.folds}
+    """The folders of a base learner that is not trained, or of a fold that is not in `folds`."""
+    named = {base / name / f"fold{held_out}" for name in params.base_learners for held_out in params.folds}
     learners = [folder for folder in sorted(base.glob("*")) if folder.is_dir()]
-    gone = [folder for folder in learners if folder.name not in params.ensemble]
+    gone = [folder for folder in learners if folder.name not in params.base_learners]
     folds = [fold for folder in learners if folder not in gone for fold in sorted(folder.glob("fold*"))]
     return gone + [fold for fold in folds if fold not in named]
 

@@ -33,11 +33,11 @@ from pipeline.batches import Batches, made_ahead
 from pipeline.drawings import NO_LABEL, TEST, Drawings, Shards, open_shards
 from pipeline.encodings import identity, set_threads
 from pipeline.errors import SketchstackError, one_paragraph_errors
+from pipeline.fitting import others
 from pipeline.learners._base import Learner, learner_class, load_learner
 from pipeline.params import Params, load_params
 from pipeline.progress import progress_bar
 from pipeline.tfrecords import Values, records
-from pipeline.train import others
 from pipeline.words import load_words
 
 if TYPE_CHECKING:

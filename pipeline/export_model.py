@@ -35,10 +35,10 @@ from pipeline.artefacts import file_hash, whole_file
 from pipeline.drawings import open_shards
 from pipeline.encodings import identity, set_threads
 from pipeline.errors import SketchstackError, one_paragraph_errors
+from pipeline.fitting import others
 from pipeline.learners._base import Learner, learner_class, load_learner
-from pipeline.params import Params, load_params
+from pipeline.params import Params, learner_of, load_params
 from pipeline.predictions import model_folder, read_predictions
-from pipeline.train import others
 from pipeline.words import Words, load_words
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def export_model(name: str, held_out: int, out: Path, *, kind: str) -> None:
             in the way or cannot be written; the learner cannot take that form, or comes out with other numbers.
     """
     check_place(out)
-    if kind == "torchscript" and not _is_torch(learner_class(name)):
+    if kind == "torchscript" and not _is_torch(learner_class(learner_of(name))):
         raise SketchstackError(f"TorchScript is for torch learners, and {name} runs in Keras; use --format onnx.")
     params, words = load_params(), load_words(FOLDS)
     learner = fitted(name, held_out, params, words)
@@ -116,8 +116,8 @@ def fitted(name: str, held_out: int, params: Params, words: Words) -> Learner:
         SketchstackError: there is no such learner or fold, it is not trained yet, or with other params or words.
     """
     others(params.folds, held_out)  # tells of a fold that is none
-    learner_class(name)  # tells of a name that is no learner better than the params can
-    block = params.learner(name)
+    learner_class(learner_of(name))  # tells of a name that is no learner better than the params can
+    block = params.learner(learner_of(name))
     folder = model_folder(name, held_out)
     if not folder.exists():
         raise SketchstackError(
@@ -127,7 +127,7 @@ def fitted(name: str, held_out: int, params: Params, words: Words) -> Learner:
     set_threads(params.threads)
     plain = block.training.model_copy(update={"precision": "float32", "compile": False})
     learner = load_learner(
-        name,
+        learner_of(name),
         block.model_copy(update={"training": plain}),
         num_words=len(words),
         seed=(params.seed, held_out),

@@ -25,6 +25,7 @@ from pydantic import (
 from pipeline.errors import SketchstackError
 
 PARAMS = Path("params.yaml")
+PSEUDO = "_pseudo"  # at the end of a base learner's name: of the second round
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -196,6 +197,20 @@ class LearnerParams(Block):
     training: Training
 
 
+class Pseudo(Block):
+    """The second round: learners fitted once more, on test drawings too, under the words that a teacher gives them.
+
+    Attributes:
+        learners: those to fit once more, as base learners `<learner>_pseudo`; empty for no second round.
+        teacher: the learner of `ensemble` whose predictions of the test set give the words.
+        confidence: the least probability of its best word with which a test drawing is taken.
+    """
+
+    learners: Annotated[list[str], AfterValidator(_each_once)]
+    teacher: str
+    confidence: Annotated[float, Field(gt=0, le=1)]
+
+
 class Checkpoints(Block):
     """When a training run writes a resume point: whichever of the two comes first.
 
@@ -244,6 +259,7 @@ class Params(Block):
         folds: the folds to hold out, `[0, 1, ...]`, at least three.
         ensemble: the learners to train and to stack.
         learners: a block a learner; those not in `ensemble` rest.
+        pseudo: the second round.
     """
 
     profile: str
@@ -258,6 +274,7 @@ class Params(Block):
     oof: Oof
     ensemble: Annotated[list[str], Field(min_length=1)]
     learners: dict[str, LearnerParams]
+    pseudo: Pseudo
     stack: Stack
     submit: Submit
 
@@ -284,12 +301,35 @@ class Params(Block):
     def _each_name_has_a_block(self) -> Params:
         for names, place, blocks in (
             (self.ensemble, "learners", self.learners),
+            (self.pseudo.learners, "learners", self.learners),
             (self.stack.metalearners, "stack.params", self.stack.params),
         ):
             for name in names:
                 if name not in blocks:
                     raise ValueError(f"{name!r} has no block {place}.{name}; there are {', '.join(sorted(blocks))}")
         return self
+
+    @field_validator("learners")
+    @classmethod
+    def _no_name_of_the_second_round(cls, learners: dict[str, LearnerParams]) -> dict[str, LearnerParams]:
+        for name in learners:
+            if name.endswith(PSEUDO):
+                raise ValueError(f"{name!r} is named as a base learner of the second round; end it otherwise")
+        return learners
+
+    @model_validator(mode="after")
+    def _the_teacher_is_trained(self) -> Params:
+        if self.pseudo.learners and self.pseudo.teacher not in self.ensemble:
+            raise ValueError(
+                f"pseudo.teacher {self.pseudo.teacher!r} is not trained in the first round; name one of `ensemble`: "
+                f"{', '.join(self.ensemble)}"
+            )
+        return self
+
+    @property
+    def base_learners(self) -> list[str]:
+        """The names of all that is trained and stacked: the learners of `ensemble`, then those of the second round."""
+        return [*self.ensemble, *(name + PSEUDO for name in self.pseudo.learners)]
 
     def learner(self, name: str) -> LearnerParams:
         """The block of one learner.
@@ -305,9 +345,13 @@ class Params(Block):
         return self.learners[name]
 
     def learner_hash(self, name: str) -> str:
-        """Fingerprint of all params that the predictions of a learner depend on."""
+        """Fingerprint of all params that the predictions of a base learner depend on."""
         rows = {"words": self.shuffle.words, "shards": self.shuffle.shards, "folds": self.folds}
-        made_from = {"learner": self.learner(name).model_dump(), "rows": rows, "max_rows": self.oof.max_rows}
+        learner = self.learner(learner_of(name)).model_dump()
+        made_from = {"learner": learner, "rows": rows, "max_rows": self.oof.max_rows}
+        if name != learner_of(name):  # not `pseudo.learners`: each is fitted whatever the others are
+            teacher = {"teacher": self.pseudo.teacher, "taught": self.learner_hash(self.pseudo.teacher)}
+            made_from["pseudo"] = teacher | {"confidence": self.pseudo.confidence}
         return fingerprint({**made_from, "seed": self.seed, "threads": self.threads, "devices": self.devices})
 
     @property
@@ -319,6 +363,11 @@ class Params(Block):
     def labels_path(self) -> Path | None:
         """The file of the test rows' true words, if there is one."""
         return Path(self.data.folder, self.data.labels) if self.data.labels else None
+
+
+def learner_of(base_learner: str) -> str:
+    """The learner whose code and block make a base learner, of whichever round."""
+    return base_learner.removesuffix(PSEUDO)
 
 
 def fingerprint(value: Any) -> str:

@@ -82,12 +82,12 @@ def read_rows(folder: Path = META) -> Rows:
 
 
 def open_sources(params: Params, words: Words, rows: Rows) -> Iterator[Source]:
-    """Every base learner of the ensemble, then the combinations.
+    """Every base learner, then the combinations.
 
     Raises:
         SketchstackError: predictions are missing, stale, or of other rows than the stack's.
     """
-    for name in params.ensemble:
+    for name in params.base_learners:
         predictions = read_learner(name, params, words)
         tests = {len(fold.test) for fold in predictions.folds}
         if not np.array_equal(predictions.rows, rows.oof) or tests != {len(rows.test)}:
@@ -129,7 +129,7 @@ def _combination(name: str, params: Params, words: Words, rows: Rows) -> Source:
     return _source(
         name,
         [*paths, *(META / f"{which}.npy" for which in ROWS)],
-        params.ensemble,
+        params.base_learners,
         lambda positions: np.asarray(oof[positions], np.float32),
         lambda: np.asarray(test, np.float32),
     )

@@ -465,7 +465,7 @@ def load_metalearners(params: Params, num_words: int) -> dict[str, BaseMetaLearn
                 f"params.yaml, stack.params: no block {name!r} for that meta-learner; it has "
                 f"{', '.join(sorted(blocks)) or 'none'}. Add `{name}: {{}}` with the params it takes."
             )
-        if names.count(name) > 1 or name in params.ensemble or name == SUPER:
+        if names.count(name) > 1 or name in params.base_learners or name == SUPER:
             raise SketchstackError(
                 f"params.yaml, stack.metalearners: the name {name!r} is taken; each learner and meta-learner is named "
                 f"once, and {SUPER} is the name of them all."
@@ -481,7 +481,7 @@ def limit_threads(threads: int) -> None:
 
 @one_paragraph_errors
 def main() -> None:
-    """Stack what `ensemble` in params.yaml names and write models/meta."""
+    """Stack the base learners that params.yaml names and write models/meta."""
     argparse.ArgumentParser(
         description="Stack the cached predictions of the learners that params.yaml names."
     ).parse_args()
@@ -490,7 +490,7 @@ def main() -> None:
     metalearners = load_metalearners(params, len(words))
     rows = read_rows(params)
     check_rows(rows, words)
-    names = sorted(params.ensemble)  # mlens's order of columns
+    names = sorted(params.base_learners)  # mlens's order of columns
     learners = [read_learner(name, params, words) for name in names]
     for learner in learners:
         check_learner(learner, rows)

@@ -31,7 +31,7 @@ from pipeline.balance import balance, check_drawable, draw_evenly, gains, unifor
 from pipeline.bootstrap import interval, resampled_means
 from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.metrics import CHUNK, GUESSES, precision_at_3, top3
-from pipeline.params import Params, load_params
+from pipeline.params import Params, learner_of, load_params
 from pipeline.send import send
 from pipeline.sources import COMBINATIONS, Rows, Source, open_sources, read_rows
 from pipeline.submissions import (
@@ -200,10 +200,13 @@ def write_entry(entry: Entry, place: int, *, test: np.ndarray, asked: np.ndarray
 
 def made_from(source: Source, params: Params) -> dict[str, Any]:
     """The params that a submission depends on."""
-    shared = params.model_dump(include={"profile", "seed", "threads", "folds", "shuffle", "oof", "submit"})
-    learners = {name: params.learners[name].model_dump() for name in source.learners}
+    shared = params.model_dump(include={"profile", "seed", "threads", "devices", "folds", "shuffle", "oof", "submit"})
+    taught = any(name != learner_of(name) for name in source.learners)
+    names = [learner_of(name) for name in source.learners] + [params.pseudo.teacher] * taught
+    learners = {name: params.learners[name].model_dump() for name in names}
+    pseudo = {"pseudo": params.pseudo.model_dump(exclude={"learners"})} if taught else {}
     stack = {"stack": params.stack.model_dump()} if source.name in COMBINATIONS else {}
-    return {**shared, "learners": learners, **stack}
+    return {**shared, "learners": learners, **pseudo, **stack}
 
 
 def clear(folder: Path) -> None:

@@ -15,7 +15,8 @@ from pipeline.params import load_params
 from tests.conftest import ROOT
 
 PIPELINE = ROOT / "pipeline"
-STAGES = ("synthesize", "shuffle", "train", "stack", "submit", "score")
+STAGES = ("synthesize", "shuffle", "train", "pseudo", "stack", "submit", "score")
+TRAINING = ("train", "pseudo")  # the stages that are run a learner at a time
 FRAMEWORKS = ("torch", "keras", "tensorflow")
 
 
@@ -57,12 +58,15 @@ def test_no_stage_imports_a_stage():
         assert not imported(stage) & stages, stage.name
 
 
+USERS_OF_LEARNERS = {"check", "export", "export_model", "fitting", "preview", "searchspace", "tune"}
+
+
 def test_no_learner_imports_a_learner_and_only_what_trains_or_shows_them_imports_learners():
     for path in ALL:
         learners = {file.stem for file in imported(path) if file.parent == PIPELINE / "learners"}
         if path.parent == PIPELINE / "learners":
             assert all(name.startswith("_") for name in learners), path.name
-        elif path.name not in {"train.py", "check.py", "export.py", "export_model.py", "preview.py"}:
+        elif path.stem not in USERS_OF_LEARNERS:
             assert not learners, path.name
 
 
@@ -111,12 +115,12 @@ def stage_deps(stage: str) -> list[str]:
 def test_deps_of_a_stage_cover_what_it_imports_and_nothing_that_is_gone(stage):
     params = load_params(ROOT / "params.yaml")
     start = {PIPELINE / f"{stage}.py"}
-    if stage == "train":
+    if stage in TRAINING:
         start |= {PIPELINE / "learners" / f"{name}.py" for name in available()}
     code = [dep for dep in stage_deps(stage) if dep.startswith("pipeline/")]
     named = {ROOT / dep.replace("${item.learner}", name) for dep in code for name in params.ensemble}
     needed = {path for first in start for path in reached(first)}
-    if stage == "train":
+    if stage in TRAINING:
         needed -= {PIPELINE / "learners" / f"{name}.py" for name in set(available()) - set(params.ensemble)}
     missing = {path for path in needed if path.name != "__init__.py" and not any(_holds(dep, path) for dep in named)}
     assert not missing, f"dvc.yaml, stage {stage}: add {sorted(path.name for path in missing)}"

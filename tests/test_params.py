@@ -235,5 +235,7 @@ def test_a_number_that_yaml_reads_as_text_is_told_how_to_write_it(tmp_path):
 def test_a_learner_without_a_block_is_refused_with_those_that_have_one(tmp_path):
     path = tmp_path / "params.yaml"
     path.write_text(SYNTHETIC.read_text().replace("ensemble: [mobilenet,", "ensemble: [mobilenett,"))
-    with pytest.raises(SketchstackError, match=r"yaml: 'mobilenett' has no block learners\.mobilenett; there are gru"):
+    with pytest.raises(
+        SketchstackError, match=r"'mobilenett' has no block learners\.mobilenett; there are binarynet, gru"
+    ):
         load_params(path)

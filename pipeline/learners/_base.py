@@ -9,11 +9,12 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
@@ -30,6 +31,13 @@ from pipeline.progress import progress_bar
 
 LEARNERS = Path(__file__).parent
 PREDICT = 512  # drawings predicted at a time
+DROPOUT = 3  # keeps its streams of random numbers, one a device, apart from those of the batches
+Found = TypeVar("Found")
+
+# A thread of the network's that waits for another gives its core to the encoders, and to whatever else runs: one that
+# spins holds up the very thread it waits for. OpenMP reads this as torch is imported, so no module that a learner
+# imports before this one may import torch.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 class EpochRow(NamedTuple):
@@ -102,6 +110,8 @@ class Learner(ABC):
     Attributes:
         encode: drawings, their distortion and keyword params → the network's inputs.
         network: the number of words and keyword params → a network of those inputs that gives (B, num_words) logits.
+        devices: how many train it together, a process each.
+        rank: which of them this process is; the first, 0, does all that is done once.
     """
 
     encode: ClassVar[Callable[..., Any]]
@@ -110,7 +120,25 @@ class Learner(ABC):
     def __init__(self, params: LearnerParams, *, num_words: int, seed: tuple[int, ...], threads: int) -> None:
         self.params, self.num_words, self.seed, self.threads = params, num_words, seed, threads
         self.micro_batches = params.training.micro_batches
+        self.rank, self.devices = 0, 1
         self.curve: list[EpochRow] = []
+
+    def launch(self, devices: int) -> None:
+        """Let `devices` processes go on from here, this one and copies of it, that fit the network together.
+
+        Raises:
+            SketchstackError: the learner or the machine cannot do that.
+        """
+        if devices > 1:
+            name = type(self).__module__.rpartition(".")[2]
+            raise SketchstackError(
+                f"params.yaml: devices is {devices}, and only torch learners train on several; {name} runs in Keras: "
+                "set devices to 1, or take it out of `ensemble`."
+            )
+
+    def from_first(self, found: Found) -> Found:
+        """What the first of the devices has found, on all of them."""
+        return found
 
     @abstractmethod
     def build(self) -> None:
@@ -175,24 +203,40 @@ class Learner(ABC):
         return type(self).encode(drawings, distortion, **self.params.encoding)
 
     def batches(self, drawings: Shards) -> Batches:
-        """The training batches that this learner makes of drawings."""
+        """The training batches that this learner makes of drawings, or this device's share of them.
+
+        Raises:
+            SketchstackError: they hold too few drawings for the devices.
+        """
         size = min(self.params.training.batch_size, len(drawings))
-        return Batches(drawings, self.inputs, self.params.augmentation, size, self.seed)
+        if (size + 1) // 2 < self.devices:
+            raise SketchstackError(
+                f"a batch of {size} drawings is too small to be shared by {self.devices} devices; "
+                "set devices to a lower number in params.yaml, or batch_size to a higher one."
+            )
+        return Batches(drawings, self.inputs, self.params.augmentation, size, self.seed, (self.rank, self.devices))
 
     def fit(self, drawings: Shards, checkpoint: Checkpoint, name: str, log: EpochLog = lambda row: None) -> None:
         """Fit the network; go on from the checkpoint if there is one.
 
         A step depends on nothing but its number and the state before it, so a run that was killed and goes on ends
-        with the same weights as one that was not.
+        with the same weights as one that was not. Of several devices each calls this; all end with the same weights,
+        and the first writes the checkpoints.
         """
         self.build()
         batches, training = self.batches(drawings), self.params.training
         steps = training.epochs * batches.steps_an_epoch
+        if self.micro_batches > batches.batch_size:
+            self.set_micro_batches(batches.batch_size)
         start, loss_sum, top1_sum = self._resume(checkpoint)
         for row in self.curve:
             log(row)
         with progress_bar(
-            name, total=steps * batches.batch_size, initial=start * batches.batch_size, unit="drawings"
+            name,
+            total=steps * batches.batch_size,
+            initial=start * batches.batch_size,
+            unit="drawings",
+            shown=self.rank == 0,
         ) as bar:
             for batch in batches.steps(start, steps):
                 rate = rate_at(batch.step, steps, training)
@@ -208,9 +252,9 @@ class Learner(ABC):
                         f"epoch {epoch}/{training.epochs} loss {self.curve[-1].loss:.3f}", refresh=False
                     )
                 bar.update(batches.batch_size)
-                if checkpoint.due(batch.step + 1):
+                if self.rank == 0 and checkpoint.due(batch.step + 1):
                     progress = {"step": batch.step + 1, "sums": [float(loss_sum), float(top1_sum)]}
-                    progress |= {"curve": self.curve, "micro_batches": self.micro_batches}
+                    progress |= {"curve": self.curve, "micro_batches": self.micro_batches, "devices": self.devices}
                     checkpoint.write(self.state(), progress)
 
     def _step(self, batch: Batch, learning_rate: float) -> tuple[Any, Any]:
@@ -239,7 +283,7 @@ class Learner(ABC):
             )
 
     def _resume(self, checkpoint: Checkpoint) -> tuple[int, float, float]:
-        found = checkpoint.read()
+        found = self.from_first(checkpoint.read() if self.rank == 0 else None)
         if found is None:
             if self.params.training.initial_weights:
                 self._start_from(self.params.training.initial_weights)
@@ -249,7 +293,8 @@ class Learner(ABC):
             self.set_micro_batches(progress["micro_batches"])
         self.set_state(state)
         self.curve = [EpochRow(*row) for row in progress["curve"]]
-        print(f"going on from step {progress['step']}", flush=True)
+        elsewhere = f", which {progress['devices']} device(s) reached" if progress["devices"] != self.devices else ""
+        self._tell(f"going on from step {progress['step']}{elsewhere}")
         return progress["step"], *progress["sums"]
 
     def _start_from(self, file: InitialWeights) -> None:
@@ -271,7 +316,11 @@ class Learner(ABC):
             raise SketchstackError(f"{where} holds nothing of this network; name weights of the same learner.")
         self.set_weights(weights | fitting)
         anew = [name for name in weights if name not in fitting]
-        print(f"starting from {file.path}" + (f"; anew: {', '.join(anew)}" if anew else ""), flush=True)
+        self._tell(f"starting from {file.path}" + (f"; anew: {', '.join(anew)}" if anew else ""))
+
+    def _tell(self, text: str) -> None:
+        if self.rank == 0:
+            print(text, flush=True)
 
     def predict_proba(self, drawings: Shards) -> np.ndarray:
         """Probabilities (rows, num_words) float32 of drawings in their order, each row summing to 1.

@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.batches import Batch
 from pipeline.checkpoints import State
 from pipeline.errors import SketchstackError
-from pipeline.learners._base import Learner
+from pipeline.learners._base import DROPOUT, Learner
 
 if TYPE_CHECKING:
     import keras
@@ -65,6 +65,10 @@ class KerasLearner(Learner):
     model: keras.Model
 
     def build(self) -> None:
+        if self.params.training.adversarial > 0:
+            raise SketchstackError(
+                "params.yaml: training.adversarial is for torch learners, and this one runs in Keras; set it to 0.0."
+            )
         with without_stderr():
             import keras
 
@@ -73,10 +77,7 @@ class KerasLearner(Learner):
         keras.utils.set_random_seed(int(np.random.SeedSequence(self.seed).generate_state(1)[0]))
         precision = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[self.params.training.precision]
         keras.config.set_dtype_policy(precision)
-        if self.params.training.adversarial > 0:
-            raise SketchstackError(
-                "params.yaml: training.adversarial is for torch learners, and this one runs in Keras; set it to 0.0."
-            )
+        self.words = np.eye(self.num_words, dtype=np.float32)
         self.model = self.made_network()
         self._compile()
 
@@ -97,6 +98,8 @@ class KerasLearner(Learner):
         optimiser.exclude_from_weight_decay(
             var_list=[w for w in weights if len(w.shape) <= 1 or w.path.endswith("bias")]
         )
+        if parts > 1 and training.ema > 0:
+            _average_after(optimiser, parts)
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=training.label_smoothing)
         self.model.compile(optimiser, loss, metrics=["categorical_accuracy"], jit_compile=training.compile)
         optimiser.build(weights)
@@ -105,8 +108,12 @@ class KerasLearner(Learner):
         if os.environ["KERAS_BACKEND"] == "torch":
             import torch
 
+            on_gpu = torch.cuda.is_available()
+            if on_gpu:
+                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+                torch.set_float32_matmul_precision("high")
             torch.set_num_threads(self.threads)
-            torch.use_deterministic_algorithms(True)
+            torch.use_deterministic_algorithms(True, warn_only=on_gpu)
             torch.backends.cudnn.benchmark = False
             return
         import tensorflow as tf
@@ -117,22 +124,33 @@ class KerasLearner(Learner):
             tf.config.threading.set_inter_op_parallelism_threads(1)
 
     def train_step(self, batch: Batch, learning_rate: float) -> tuple[float, float]:
+        if os.environ["KERAS_BACKEND"] == "torch":
+            self._seed_torch(batch.step)
         self.model.optimizer.learning_rate.assign(learning_rate)
-        self.model.reset_metrics()
-        words = np.eye(self.num_words, dtype=np.float32)
-        for part in batch.parts(self.micro_batches):  # the metrics' means run over them all
-            targets = words[part.labels]
+        parts, loss_sum, top1_sum = batch.parts(self.micro_batches), 0.0, 0.0
+        alike = len({len(part.labels) for part in parts}) == 1
+        for part in parts:
+            targets, share = self.words[part.labels], len(part.labels) / len(batch.labels)
             if part.share < 1:
-                targets = np.float32(part.share) * targets + np.float32(1 - part.share) * words[part.mixed]
-            loss, top1 = self.model.train_on_batch(self._arrays(part.inputs), targets)
-        return float(loss), float(top1)
+                targets = np.float32(part.share) * targets + np.float32(1 - part.share) * self.words[part.mixed]
+            # Keras takes the plain mean of the parts' gradients, so a larger part must weigh more.
+            weights = None if alike else np.full(len(part.labels), share * len(parts), np.float32)
+            loss, top1 = self.model.train_on_batch(self._arrays(part.inputs), targets, weights)
+            loss_sum, top1_sum = loss_sum + float(loss) / len(parts), top1_sum + float(top1) * share
+        return loss_sum, top1_sum
+
+    def _seed_torch(self, step: int) -> None:
+        """Let dropout depend on the step alone: on torch Keras draws it from torch's generator, which no state holds."""
+        import torch
+
+        torch.manual_seed(int(np.random.SeedSequence((*self.seed, DROPOUT, step)).generate_state(1)[0]))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:
         optimiser = self.model.optimizer
         averages = optimiser._model_variables_moving_average if optimiser.use_ema and int(optimiser.iterations) else []
         pairs = list(zip(self.model.trainable_variables if averages else [], averages, strict=True))
-        kept = [np.array(variable) for variable, _ in pairs]
+        kept = [np.array(variable.numpy()) for variable, _ in pairs]
         # Keras's own SwapEMAWeights adds and subtracts to swap, which does not give the same numbers back.
         for variable, average in pairs:
             variable.assign(average)
@@ -143,18 +161,19 @@ class KerasLearner(Learner):
                 variable.assign(value)
 
     def out_of_memory(self, error: Exception) -> bool:
-        # By name, so that neither framework is loaded to ask: ResourceExhaustedError is TensorFlow's.
-        return type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError")
+        # By name, so that neither framework is loaded to ask: ResourceExhaustedError is TensorFlow's. On a CPU torch's
+        # allocator raises a plain RuntimeError.
+        named = type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError")
+        return named or "can't allocate memory" in str(error)
 
     def set_micro_batches(self, count: int) -> None:
-        former, state = self.micro_batches, self.state()
+        """See `Learner`; what a failed step has added to the statistics of batch norms stays."""
+        former, steps = self.model.optimizer, int(self.model.optimizer.iterations)
         self.micro_batches = count
         self._compile()
-        state = {name: array for name, array in state.items() if name in self.state()}
-        for name, array in state.items():
-            if name.endswith("/iteration"):  # Keras counts the parts
-                state[name] = array // former * count
-        self.set_state(state | {name: array for name, array in self.state().items() if name not in state})
+        for variable, value in zip(_lasting(self.model.optimizer), _lasting(former), strict=True):
+            variable.assign(value)
+        self.model.optimizer._iterations.assign(steps * count)  # Keras counts the parts
 
     def predict(self, inputs: Any) -> np.ndarray:
         logits = np.asarray(self.model.predict_on_batch(self._arrays(inputs)), np.float32)
@@ -175,6 +194,26 @@ class KerasLearner(Learner):
 
     def set_state(self, state: State) -> None:
         _assign([*self.model.variables, *self.model.optimizer.variables], state)
+
+
+def _average_after(optimiser: Any, parts: int) -> None:
+    """Let the moving average take in the weights once a step: Keras would after every part, the last of which alone
+    changes them.
+    """
+    import keras
+
+    update = optimiser._update_model_variables_moving_average
+
+    def update_after_the_last(weights: list[keras.Variable]) -> None:
+        last = (optimiser._iterations + 1) % parts == 0
+        keras.ops.cond(last, lambda: update(weights), lambda: None)
+
+    optimiser._update_model_variables_moving_average = update_after_the_last
+
+
+def _lasting(optimiser: Any) -> list[keras.Variable]:
+    """An optimiser's variables but for the gradients of the parts of one step."""
+    return [variable for variable in optimiser.variables if not variable.name.endswith("gradient_accumulator")]
 
 
 def _numbered(variables: list[keras.Variable]) -> State:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import signal
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -11,10 +15,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from pipeline.batches import Batch
-from pipeline.checkpoints import State
-from pipeline.learners._base import Learner
+from pipeline.checkpoints import Checkpoint, State
+from pipeline.drawings import Shards
+from pipeline.errors import SketchstackError
+from pipeline.learners._base import DROPOUT, EpochLog, Found, Learner
 
-DROPOUT = 3  # keeps its stream of random numbers apart from those of the batches
+DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -22,25 +28,59 @@ class TorchLearner(Learner):
     """A learner whose `network` returns a torch module that maps inputs to logits (B, num_words).
 
     Images come as float32 (B, channels, side, side) in 0..1, sequences as float32 (B, T, C) and int64 lengths (B,).
-    Runs on a GPU where torch sees one.
+    Runs on a GPU where torch sees one, on several of them (or several processes, without any) after `launch`. Each
+    takes its share of a batch; batch norms take the statistics of that share, and the first device's are kept.
     """
 
     model: torch.nn.Module
     optimiser: torch.optim.Optimizer
     average: dict[str, torch.Tensor]  # moving averages of the network's real numbers; empty before the first step
+    statistics: list[torch.Tensor]  # what batch norms gather as they train
+
+    def launch(self, devices: int) -> None:
+        if devices == 1:
+            return
+        if 0 < torch.cuda.device_count() < devices:
+            raise SketchstackError(f"params.yaml: devices is {devices}; torch sees {torch.cuda.device_count()} GPU(s).")
+        if sys.platform == "linux" and "LOCAL_RANK" in os.environ:  # a copy that the first process has started
+            ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+        # Not needed, and a second of imports, where there is one device.
+        from lightning_fabric import Fabric
+
+        Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", devices=devices, strategy="ddp").launch()
+        self.rank, self.devices = torch.distributed.get_rank(), torch.distributed.get_world_size()
+
+    def from_first(self, found: Found) -> Found:
+        if self.devices == 1:
+            return found
+        carried = [found]
+        torch.distributed.broadcast_object_list(carried)
+        return carried[0]
+
+    def fit(self, drawings: Shards, checkpoint: Checkpoint, name: str, log: EpochLog = lambda row: None) -> None:
+        super().fit(drawings, checkpoint, name, log)
+        if self.devices > 1:
+            torch.distributed.destroy_process_group()
 
     def build(self) -> None:
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        on_gpu = self.device.type == "cuda"
+        if on_gpu:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it matrix products do not repeat
+            torch.set_float32_matmul_precision("high")
         torch.set_num_threads(self.threads)
-        torch.use_deterministic_algorithms(True)
+        # A GPU lacks deterministic kernels for a few operations: torch then says which, once.
+        torch.use_deterministic_algorithms(True, warn_only=on_gpu)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         torch.manual_seed(_seed_of(self.seed))
         module = self.made_network()
         self.model = module.to(self.device).to(memory_format=torch.channels_last)
         if self.params.training.compile:
             self.model.compile()
         self.average = {}
+        norms = [each for each in self.model.modules() if isinstance(each, torch.nn.modules.batchnorm._NormBase)]
+        self.statistics = [each for norm in norms for each in norm.buffers()]
         self.optimiser = torch.optim.AdamW(self._groups(), fused=True)
 
     def _groups(self) -> list[dict[str, Any]]:
@@ -50,9 +90,30 @@ class TorchLearner(Learner):
         return [decayed, {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0}]
 
     def train_step(self, batch: Batch, learning_rate: float) -> tuple[torch.Tensor, torch.Tensor]:
-        torch.manual_seed(_seed_of((*self.seed, DROPOUT, batch.step)))  # so dropout depends on the step alone
         for group in self.optimiser.param_groups:
             group["lr"] = learning_rate
+        before = [tensor.clone() for tensor in self.statistics]
+        try:
+            loss, top1 = self._gradients(batch)
+        except Exception:
+            for tensor, value in zip(self.statistics, before, strict=True):
+                tensor.copy_(value)
+            raise
+        try:
+            if self.devices > 1:
+                loss, top1 = self._mean_of_devices(len(batch.labels), loss, top1)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.params.training.clip_norm)
+            self.optimiser.step()
+            self._update_average()
+        except torch.OutOfMemoryError:
+            raise SketchstackError(
+                "there is not enough memory for the network's weights, gradients and their averages; make it smaller."
+            ) from None
+        return loss, top1
+
+    def _gradients(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Put the gradients of a batch into the weights; return its mean loss and its share of right first guesses."""
+        torch.manual_seed(_seed_of((*self.seed, DROPOUT + self.rank, batch.step)))  # dropout depends on the step alone
         self.model.train()
         self.optimiser.zero_grad()
         loss_sum, right = torch.zeros((2, 1), dtype=torch.float64, device=self.device)
@@ -61,10 +122,23 @@ class TorchLearner(Learner):
             (loss * (len(labels) / len(batch.labels))).backward()
             loss_sum += loss.detach() * len(labels)
             right += (logits.argmax(1) == labels).sum()
-        torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.params.training.clip_norm)
-        self.optimiser.step()
-        self._update_average()
         return loss_sum[0] / len(batch.labels), right[0] / len(batch.labels)
+
+    def _mean_of_devices(self, rows: int, *means: torch.Tensor) -> list[torch.Tensor]:
+        """Bring the gradients of the devices' shares of a batch together, and other means over them, each by its rows.
+
+        Once a step, after the last part: a device that is short of memory may try again without the others, who wait.
+        """
+        weights = [weight for weight in self.model.parameters() if weight.requires_grad]
+        gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
+        mine = torch.cat([*(mean.float().reshape(1) for mean in means), *(each.flatten() for each in gradients)])
+        shares = torch.cat([mine * rows, mine.new_tensor([rows])])
+        torch.distributed.all_reduce(shares)
+        mean = shares[:-1] / shares[-1]
+        found, flat = mean[: len(means)], mean[len(means) :]
+        for weight, part in zip(weights, flat.split([weight.numel() for weight in weights]), strict=True):
+            weight.grad = torch.empty_like(weight).copy_(part.view_as(weight))
+        return list(found)
 
     def _loss(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Mean loss of some drawings; their logits (B, num_words) and labels (B,).
@@ -72,7 +146,7 @@ class TorchLearner(Learner):
         With `adversarial`, half of the loss is that of inputs moved by so much along the sign of its gradient: the
         fast gradient sign method, https://arxiv.org/abs/1412.6572.
         """
-        labels, mixed = (torch.from_numpy(each).to(self.device) for each in (part.labels, part.mixed))
+        labels, mixed = self._moved(part.labels), self._moved(part.mixed)
         inputs, step = self._tensors(part.inputs), self.params.training.adversarial
 
         def loss_of(inputs: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
@@ -144,9 +218,14 @@ class TorchLearner(Learner):
         """Inputs as the network takes them, on the device."""
         if isinstance(inputs, tuple):
             sequence, lengths = inputs
-            return [torch.from_numpy(sequence).to(self.device), torch.from_numpy(lengths).long()]
-        images = torch.from_numpy(inputs).to(self.device).permute(0, 3, 1, 2)  # (B, channels, side, side)
+            return [self._moved(sequence), torch.from_numpy(lengths).long()]  # lengths stay: torch packs by them there
+        images = self._moved(inputs).permute(0, 3, 1, 2)  # (B, channels, side, side)
         return [images.float().div_(255)]
+
+    def _moved(self, array: np.ndarray) -> torch.Tensor:
+        """An array on the device; a GPU fetches it while the processor goes on."""
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
     def weights(self) -> State:
         return _arrays(self.model.state_dict())

@@ -60,6 +60,7 @@ class ConvLSTM(nn.Module):
         packed = pack_padded_sequence(x.transpose(1, 2).float(), lengths, batch_first=True, enforce_sorted=False)
         outputs, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (B, T', 2 * units), 0 behind the end
         inside = torch.arange(outputs.shape[1])[None, :, None] < lengths[:, None, None]  # (B, T', 1)
-        mean = outputs.sum(1) / lengths[:, None].to(outputs)
-        most = outputs.masked_fill(~inside.to(outputs.device), -1).amax(1)  # an LSTM's outputs lie in -1..1
+        inside = inside.to(outputs.device, non_blocking=True)
+        mean = outputs.sum(1) / lengths[:, None].to(outputs, non_blocking=True)
+        most = outputs.masked_fill(~inside, -1).amax(1)  # an LSTM's outputs lie in -1..1
         return self.head(torch.cat([mean, most], 1))

@@ -1,0 +1,66 @@
+"""Keras learners: what they refuse, and keras_checks.py in a process of its own for each backend."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from pipeline.errors import SketchstackError
+from pipeline.learners._base import load_learner
+from pipeline.params import LearnerParams, load_params
+from tests.conftest import ROOT
+
+BACKENDS = ("tensorflow", "torch")
+
+
+def run(backend: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", *map(str, arguments)]
+    environment = os.environ | {"KERAS_BACKEND": backend}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_steps_averages_memory_and_resume_points(backend):
+    old_array = "ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning"  # torch's, in Keras
+    checks = run(backend, "pytest", "-W", old_array, "tests/keras_checks.py")
+    assert checks.returncode == 0, checks.stdout
+    assert "passed" in checks.stdout
+
+
+@pytest.mark.slow
+def test_gru_runs_on_torch_too(tmp_path):
+    for name, options in {"undisturbed": (), "killed": ("--kill-at", 21)}.items():
+        (tmp_path / name).mkdir()
+        done = run("torch", "tests.toy", "gru", tmp_path / name, *options)
+        assert done.returncode == (-signal.SIGKILL if options else 0), done.stderr
+    resumed = run("torch", "tests.toy", "gru", tmp_path / "killed")
+    assert "going on from step 21" in resumed.stdout, resumed.stderr
+    for name in ("weights.safetensors", "probabilities.npy"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes(), name
+    found = {
+        name: np.load(tmp_path / "undisturbed" / f"{name}.npy") for name in ("probabilities", "reloaded", "labels")
+    }
+    np.testing.assert_array_equal(found["probabilities"], found["reloaded"])
+    assert (found["probabilities"].argmax(1) == found["labels"]).mean() > 0.8
+
+
+def test_adversarial_is_refused():
+    given = load_params().learner("gru").model_dump()
+    given["training"] |= {"adversarial": 0.1}
+    learner = load_learner("gru", LearnerParams.model_validate(given), num_words=4, seed=(1, 2), threads=1)
+    with pytest.raises(SketchstackError, match="adversarial is for torch learners"):
+        learner.build()
+
+
+def test_only_want_of_memory_is_taken_for_it():
+    learner = load_learner("gru", load_params().learner("gru"), num_words=4, seed=(1, 2), threads=1)
+    for name in ("ResourceExhaustedError", "OutOfMemoryError"):
+        assert learner.out_of_memory(type(name, (Exception,), {})("full"))
+    assert learner.out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 TB"))
+    assert not learner.out_of_memory(RuntimeError("incompatible shapes"))
