@@ -56,7 +56,7 @@ def space_of(name: str, learner: type[Learner], block: dict[str, Any]) -> list[D
     types = {f"network.{key}": kind for key, kind in _keyword_types(learner.network).items()}
     training = get_type_hints(Training, include_extras=True)
     types |= {f"training.{key}": training[key] for key in TRAINING}
-    said = SEARCH | dict(getattr(learner, "search", {}))
+    said = SEARCH | dict(learner.search)
     places = [place for place in types if place not in said]
     found = _layers(block, [place for place in places if _is_widths(types[place])])
     found += [each for place in places if (each := _around(place, _at(block, place), types[place]))]

@@ -11,7 +11,7 @@ import importlib
 import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -110,12 +110,14 @@ class Learner(ABC):
     Attributes:
         encode: drawings, their distortion and keyword params → the network's inputs.
         network: the number of words and keyword params → a network of those inputs that gives (B, num_words) logits.
+        search: what `pipeline.tune` cannot guess from types, by the place in the block; see there.
         devices: how many train it together, a process each.
         rank: which of them this process is; the first, 0, does all that is done once.
     """
 
     encode: ClassVar[Callable[..., Any]]
     network: Callable[..., Any]
+    search: ClassVar[Mapping[str, Any]] = {}
 
     def __init__(self, params: LearnerParams, *, num_words: int, seed: tuple[int, ...], threads: int) -> None:
         self.params, self.num_words, self.seed, self.threads = params, num_words, seed, threads

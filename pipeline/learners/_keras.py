@@ -140,7 +140,7 @@ class KerasLearner(Learner):
         return loss_sum, top1_sum
 
     def _seed_torch(self, step: int) -> None:
-        """Let dropout depend on the step alone: on torch Keras draws it from torch's generator, which no state holds."""
+        """Let dropout depend on the step alone: on torch it comes from torch's own generator, which no state holds."""
         import torch
 
         torch.manual_seed(int(np.random.SeedSequence((*self.seed, DROPOUT, step)).generate_state(1)[0]))

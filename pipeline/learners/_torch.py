@@ -132,7 +132,7 @@ class TorchLearner(Learner):
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
         mine = torch.cat([*(mean.float().reshape(1) for mean in means), *(each.flatten() for each in gradients)])
-        shares = torch.cat([mine * rows, mine.new_tensor([rows])])
+        shares = torch.cat([mine * rows, mine.new_full((1,), rows)])
         torch.distributed.all_reduce(shares)
         mean = shares[:-1] / shares[-1]
         found, flat = mean[: len(means)], mean[len(means) :]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.encodings import num_features, pen_movements
 from pipeline.learners._keras import KerasLearner
@@ -16,6 +16,7 @@ class Learner(KerasLearner):
     """Masked bidirectional GRUs that take a few points a step."""
 
     encode = pen_movements
+    search: ClassVar = {"network.points_a_step": [2, 4, 8]}
 
     def network(self, num_words: int, *, points_a_step: Count, units: Widths, dropout: Share) -> keras.Model:
         """A GRU for each of `units`; the last one's outputs are averaged over the steps inside the drawing."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.encodings import num_channels, raster
 from pipeline.errors import SketchstackError
@@ -17,6 +17,7 @@ class Learner(KerasLearner):
     """A backbone by its name at https://keras.io/api/applications/, from random weights, with a linear head."""
 
     encode = raster
+    search: ClassVar = {"network.backbone": ["MobileNet", "MobileNetV2"]}  # both take an alpha
 
     def network(self, num_words: int, *, backbone: str, options: dict[str, Any], dropout: Share) -> keras.Model:
         """`options` go to the backbone's constructor, such as `alpha` of the MobileNets.

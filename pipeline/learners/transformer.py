@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 from torch.nn.functional import gelu, pad, scaled_dot_product_attention
@@ -23,6 +25,7 @@ class Learner(TorchLearner):
     """
 
     encode = points
+    search: ClassVar = {"network.heads": [2, 4, 8], "network.points_a_token": [1, 2, 4]}
 
     def network(
         self,
