@@ -1,28 +1,41 @@
-"""A toy problem that any learner should solve in seconds, and a process that trains one on it.
+"""A toy problem that any learner should solve in seconds, and a process that trains one on it, killed and not.
 
-    python -m tests.toy LEARNER FOLDER [--kill-at STEP]
+    python -m tests.toy LEARNER FOLDER
 
-trains in a process of its own, as the stage does: a process must not load both frameworks, and a test of killing
-needs a process to kill.
+leaves two models in the folder: `undisturbed`, which is reloaded too, and `killed`, of a child that was killed and
+another that went on. It is a process of its own because none should load both frameworks.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import yaml
 
 from pipeline.batches import Batch
 from pipeline.checkpoints import Checkpoint
-from pipeline.drawings import Shard, Shards
+from pipeline.drawings import NO_LABEL, SCHEMA, SUMMARY, TEST, Shard, Shards, shard_hashes, write_shard
 from pipeline.learners._base import Learner, load_learner
 from pipeline.params import load_params
+from pipeline.words import Words
+from tests.conftest import ROOT
+from tests.lives import ended, fork, preload
 
-NUM_WORDS = 4
+WORDS = Words(("across", "down", "ring", "x"))
+NUM_WORDS = len(WORDS)
 SEED = (7, 0)
+BATCH = 16
+TRAINED, EPOCHS = 256, 5  # drawings, and passes over them: 80 steps
+KILLED_AT, GOES_ON_AT = 50, 40  # steps
+RESUME_POINTS = 3  # of a project: steps between them
+FOLD = 120  # rows of each fold of a project, and of its test set: 15 steps an epoch
 
 
 def toy_drawings(count: int, seed: int) -> Shards:
@@ -49,44 +62,93 @@ def toy_learner(name: str) -> Learner:
     """A learner with its block of params.yaml, but small batches, and few of them."""
     params = load_params()
     block = params.learner(name)
-    changed = {"batch_size": 16, "epochs": 8}
+    changed = {"batch_size": BATCH, "epochs": EPOCHS}
     training = block.training.model_copy(update=changed)
     return load_learner(
         name, block.model_copy(update={"training": training}), num_words=NUM_WORDS, seed=SEED, threads=params.threads
     )
 
 
+def write_project(home: Path, learner: str, epochs: int) -> None:
+    """Write what the training stage of a learner needs: folds of toy drawings, and params that make all kinds of state.
+
+    Those are the learner's own, but for small batches in two parts each, a moving average, dropout, pictures mixed,
+    predictions over the mirror image too, and a resume point every third step.
+    """
+    params = load_params(ROOT / "params.yaml").model_dump()
+    block = params["learners"][learner]
+    block["training"] |= {"batch_size": BATCH, "micro_batches": 2, "epochs": epochs, "ema": 0.8}
+    block["network"] |= {"dropout": 0.2} if "dropout" in block["network"] else {}
+    block["augmentation"] |= {"mixup": 0.5 if "side" in block["encoding"] else 0.0, "mirror_test": True}
+    params |= {"ensemble": [learner], "folds": [0, 1, 2], "devices": 1}
+    params |= {"checkpoints": {"seconds": None, "steps": RESUME_POINTS}}
+    home.mkdir(parents=True, exist_ok=True)
+    (home / "params.yaml").write_text(yaml.safe_dump(params))
+    _write_folds(home / "folds")
+
+
+def _write_folds(folder: Path) -> None:
+    """Three folds and a test set, a shard each, as the shuffle leaves them."""
+    for number, name in enumerate(("fold0", "fold1", "fold2", TEST)):
+        (shard,) = toy_drawings(FOLD, seed=10 + number).shards
+        columns: dict[str, Any] = {field.name: pa.nulls(FOLD, field.type) for field in SCHEMA}
+        labels = np.full(FOLD, NO_LABEL, np.int16) if name == TEST else shard.word
+        columns |= {"key_id": pa.array(range(number * FOLD, (number + 1) * FOLD)), "word": pa.array(labels)}
+        columns |= {axis: pa.ListArray.from_arrays(shard.points, getattr(shard, axis)) for axis in ("x", "y")}
+        columns |= {"stroke": pa.ListArray.from_arrays(shard.strokes, shard.stroke)}
+        (folder / name).mkdir(parents=True)
+        write_shard(folder / name / "0000.arrow", pa.table(columns))
+    WORDS.save(folder / "words.json")
+    (folder / SUMMARY).write_text(json.dumps({"shards": shard_hashes(folder)}))
+
+
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m tests.toy")
+    """Train without a kill, and reload; beside it train with one."""
+    parser = argparse.ArgumentParser(prog="python -m tests.toy", description=main.__doc__)
     parser.add_argument("learner")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--kill-at", type=int)
     arguments = parser.parse_args()
-    learner = toy_learner(arguments.learner)
-    if arguments.kill_at is not None:
-        _kill_at(learner, arguments.kill_at)
-    steps = None if arguments.kill_at is None else 1  # every step, to have one when the end comes
-    checkpoint = Checkpoint(arguments.folder, {"test": "toy"}, seconds=None, steps=steps)
-    learner.fit(toy_drawings(1024, seed=1), checkpoint, "toy")
-    learner.save(arguments.folder)
-    unseen = toy_drawings(64, seed=2)
-    np.save(arguments.folder / "probabilities.npy", learner.predict_proba(unseen))
-    again = toy_learner(arguments.learner)
-    again.load(arguments.folder)
-    np.save(arguments.folder / "reloaded.npy", again.predict_proba(unseen))
-    np.save(arguments.folder / "labels.npy", unseen.word)
+    name, folder = arguments.learner, arguments.folder
+    learner = toy_learner(name)
+    preload(learner, toy_drawings(1, seed=1))
+
+    def undisturbed() -> None:
+        _train(learner, folder / "undisturbed")
+        again = toy_learner(name)
+        again.load(folder / "undisturbed")
+        np.save(folder / "reloaded.npy", again.predict_proba(_unseen()))
+        np.save(folder / "labels.npy", _unseen().word)
+
+    beside = fork(undisturbed)
+    killed = ended(fork(lambda: _train(_deadly(learner), folder / "killed")))
+    resumed = ended(fork(lambda: _train(learner, folder / "killed")))
+    if (ended(beside), killed, resumed) != (0, -signal.SIGKILL, 0):
+        raise SystemExit(f"the child that was to be killed ended with {killed}, the one after it with {resumed}")
 
 
-def _kill_at(learner: Learner, step: int) -> None:
-    """Let the process die as by kill -9 when the learner comes to a step."""
+def _train(learner: Learner, folder: Path) -> None:
+    """Fit, with resume points; write the weights and what they predict."""
+    checkpoint = Checkpoint(folder, {"test": "toy"}, seconds=None, steps=GOES_ON_AT // 2)
+    learner.fit(toy_drawings(TRAINED, seed=1), checkpoint, folder.name)
+    learner.save(folder)
+    np.save(folder / "probabilities.npy", learner.predict_proba(_unseen()))
+
+
+def _unseen() -> Shards:
+    return toy_drawings(64, seed=2)
+
+
+def _deadly(learner: Learner) -> Learner:
+    """The same, but it dies as by kill -9 when it comes to a step."""
     train_step = learner.train_step
 
-    def deadly(batch: Batch, learning_rate: float) -> tuple[float, float]:
-        if batch.step == step:
+    def deadly(batch: Batch, learning_rate: float) -> tuple[Any, Any]:
+        if batch.step == KILLED_AT:
             os.kill(os.getpid(), signal.SIGKILL)
         return train_step(batch, learning_rate)
 
     learner.train_step = deadly  # type: ignore[method-assign]
+    return learner
 
 
 if __name__ == "__main__":
