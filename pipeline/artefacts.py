@@ -10,10 +10,15 @@ from contextlib import contextmanager
 from pathlib import Path
 
 
+def partial(place: Path) -> Path:
+    """Where an artefact is written before it takes its place."""
+    return place.with_name(f".{place.name}.partial")
+
+
 @contextmanager
 def whole_folder(place: Path) -> Iterator[Path]:
     """Give a new folder to fill; it takes `place` (and replaces what was there) only if the block ends well."""
-    beside = place.with_name(f".{place.name}.partial")
+    beside = partial(place)
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     try:
@@ -32,7 +37,7 @@ def whole_folder(place: Path) -> Iterator[Path]:
 @contextmanager
 def whole_file(place: Path) -> Iterator[Path]:
     """Give a path to write; the file takes `place` in one step, synced to disk, only if the block ends well."""
-    beside = place.with_name(f".{place.name}.partial")
+    beside = partial(place)
     place.parent.mkdir(parents=True, exist_ok=True)
     yield beside
     with beside.open("rb+") as written:

@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import xxhash
 from safetensors import SafetensorError, safe_open
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
-from pipeline.artefacts import whole_file
+from pipeline.artefacts import partial, whole_file
 from pipeline.errors import SketchstackError
 
 State = dict[str, np.ndarray]
@@ -56,7 +56,8 @@ class Checkpoint:
         state = {name: np.asarray(array, order="C") for name, array in state.items()}
         note = {"made_from": json.dumps(self.made_from), "progress": json.dumps(progress)}
         with whole_file(self.last) as file:
-            save_file(state, file, {**note, "hash": _hash(state, note)})
+            # Not save_file, which leaves a nameless file behind when it is killed.
+            file.write_bytes(save(state, {**note, "hash": _hash(state, note)}))
             if self.last.exists():
                 self.last.replace(self.before)
         self._written = time.monotonic()
@@ -80,8 +81,8 @@ class Checkpoint:
         return None
 
     def remove(self) -> None:
-        """Remove both: the run has ended."""
-        for path in (self.last, self.before):
+        """Remove both, and what a kill may have left of a third: the run has ended."""
+        for path in (self.last, self.before, partial(self.last)):
             path.unlink(missing_ok=True)
 
 

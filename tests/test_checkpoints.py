@@ -37,6 +37,7 @@ def test_what_was_written_is_read(tmp_path):
 def test_two_are_kept_and_both_go_at_the_end(tmp_path):
     write(tmp_path, 1, 2, 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["before.safetensors", "last.safetensors"]
+    (tmp_path / ".last.safetensors.partial").write_bytes(b"what a kill has left")
     checkpoint(tmp_path).remove()
     assert not list(tmp_path.iterdir())
     assert checkpoint(tmp_path).read() is None

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 
 from pipeline.errors import SketchstackError
 from pipeline.learners._base import load_learner
 from pipeline.params import LearnerParams, load_params
 from tests.conftest import ROOT
+from tests.test_learners import check_on_toy
 
 BACKENDS = ("tensorflow", "torch")
 
@@ -35,19 +34,7 @@ def test_steps_averages_memory_and_resume_points(backend):
 
 @pytest.mark.slow
 def test_gru_runs_on_torch_too(tmp_path):
-    for name, options in {"undisturbed": (), "killed": ("--kill-at", 21)}.items():
-        (tmp_path / name).mkdir()
-        done = run("torch", "tests.toy", "gru", tmp_path / name, *options)
-        assert done.returncode == (-signal.SIGKILL if options else 0), done.stderr
-    resumed = run("torch", "tests.toy", "gru", tmp_path / "killed")
-    assert "going on from step 21" in resumed.stdout, resumed.stderr
-    for name in ("weights.safetensors", "probabilities.npy"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "undisturbed" / name).read_bytes(), name
-    found = {
-        name: np.load(tmp_path / "undisturbed" / f"{name}.npy") for name in ("probabilities", "reloaded", "labels")
-    }
-    np.testing.assert_array_equal(found["probabilities"], found["reloaded"])
-    assert (found["probabilities"].argmax(1) == found["labels"]).mean() > 0.8
+    check_on_toy("gru", tmp_path, KERAS_BACKEND="torch")
 
 
 def test_adversarial_is_refused():

@@ -3,7 +3,8 @@
     python -m tests.toy LEARNER FOLDER
 
 leaves two models in the folder: `undisturbed`, which is reloaded too, and `killed`, of a child that was killed and
-another that went on. It is a process of its own because none should load both frameworks.
+another that went on; and `longer` if they have not learned the problem. It is a process of its own because none should
+load both frameworks.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ NUM_WORDS = len(WORDS)
 SEED = (7, 0)
 BATCH = 16
 TRAINED, EPOCHS = 256, 5  # drawings, and passes over them: 80 steps
+LONGER = 32  # passes, where that is too few: the batch norms of Keras settle in hundreds of steps
+LEARNED = 0.8  # share of right guesses above which a learner has learned
 KILLED_AT, GOES_ON_AT = 50, 40  # steps
 RESUME_POINTS = 3  # of a project: steps between them
 FOLD = 120  # rows of each fold of a project, and of its test set: 15 steps an epoch
@@ -58,11 +61,11 @@ def _toy_strokes(word: int, rng: np.random.Generator) -> list[tuple[list[int], l
     return [(x.clip(0, 255).astype(int).tolist(), y.clip(0, 255).astype(int).tolist()) for x, y in shaky]
 
 
-def toy_learner(name: str) -> Learner:
+def toy_learner(name: str, epochs: int = EPOCHS) -> Learner:
     """A learner with its block of params.yaml, but small batches, and few of them."""
     params = load_params()
     block = params.learner(name)
-    changed = {"batch_size": BATCH, "epochs": EPOCHS}
+    changed = {"batch_size": BATCH, "epochs": epochs}
     training = block.training.model_copy(update=changed)
     return load_learner(
         name, block.model_copy(update={"training": training}), num_words=NUM_WORDS, seed=SEED, threads=params.threads
@@ -124,6 +127,9 @@ def main() -> None:
     resumed = ended(fork(lambda: _train(learner, folder / "killed")))
     if (ended(beside), killed, resumed) != (0, -signal.SIGKILL, 0):
         raise SystemExit(f"the child that was to be killed ended with {killed}, the one after it with {resumed}")
+    right = np.load(folder / "undisturbed" / "probabilities.npy").argmax(axis=1) == _unseen().word
+    if right.mean() <= LEARNED and ended(fork(lambda: _train(toy_learner(name, LONGER), folder / "longer"))):
+        raise SystemExit("the child that trained longer failed")
 
 
 def _train(learner: Learner, folder: Path) -> None:

@@ -18,7 +18,7 @@ from typing import Any, ClassVar, NamedTuple, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save
 
 from pipeline.artefacts import file_hash
 from pipeline.batches import Batch, Batches, made_ahead
@@ -346,7 +346,7 @@ class Learner(ABC):
         """Write weights.safetensors into a folder: arrays only, nothing that runs when loaded."""
         with self.averaged():
             weights = {name: np.asarray(array, order="C") for name, array in self.weights().items()}
-            save_file(weights, folder / "weights.safetensors")
+            (folder / "weights.safetensors").write_bytes(save(weights))  # save_file lets no one else read it
 
     def load(self, folder: Path) -> None:
         """Build the network and read weights.safetensors of a folder.
