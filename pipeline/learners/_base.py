@@ -34,10 +34,12 @@ PREDICT = 512  # drawings predicted at a time
 DROPOUT = 3  # keeps its streams of random numbers, one a device, apart from those of the batches
 Found = TypeVar("Found")
 
-# A thread of the network's that waits for another gives its core to the encoders, and to whatever else runs: one that
-# spins holds up the very thread it waits for. OpenMP reads this as torch is imported, so no module that a learner
-# imports before this one may import torch.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# A thread of the network's that waits for another spins for microseconds, not milliseconds, then gives its core to the
+# encoders and to whatever else runs: one that spins on holds up the very thread it waits for. Not to spin at all
+# (OMP_WAIT_POLICY=PASSIVE) halves the speed of small batches. OpenMP reads this as torch is imported, so no module
+# that a learner imports before this one may import torch.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 class EpochRow(NamedTuple):
