@@ -23,7 +23,7 @@ from bench.competition import mini_params, run_child, run_shuffle
 from bench.tables import RESULTS, ROOT, WIDTH, Bar, Measured, Row, hardware, record
 from pipeline.artefacts import file_hash, whole_file
 from pipeline.errors import one_paragraph_errors
-from pipeline.params import LearnerParams, Params, fingerprint
+from pipeline.params import LearnerParams, Params, Pseudo, fingerprint
 from pipeline.rawfiles import training_files
 
 LEARNER = "seresnet"
@@ -57,6 +57,7 @@ MEANS: dict[str, dict[str, dict[str, Any]]] = {
     "micro_batches": {"training": {"micro_batches": 4}},
     "initial_weights": {"training": {"initial_weights": OTHER_WORDS}},
     "thirds": {"encoding": {"channels": ["thirds"]}},
+    "pseudo_labels": {"pseudo": {"learners": [LEARNER], "teacher": LEARNER, "confidence": 0.9}},
 }
 EVERY, WORDS = 5, 60  # of the sorted words every fifth, the first sixty of them
 OTHERS = 2  # where every fifth of the others begins
@@ -66,6 +67,7 @@ LONGEST = 120  # seconds of a run
 SOURCES = (
     "bench/effects_once.py", "pipeline/batches.py", "pipeline/drawings.py", "pipeline/encodings.py",
     "pipeline/learners/_base.py", "pipeline/learners/_torch.py", f"pipeline/learners/{LEARNER}.py",
+    "pipeline/pseudo.py",
 )  # fmt: skip
 HEADER = ("", "params", "MAP@3", "difference", "seconds")
 NOTES = [
@@ -76,6 +78,8 @@ NOTES = [
     "Seconds: of a run, from the start of its process, two predictions of the fold included (as drawn, and with the "
     "mirror image). initial_weights: those of a baseline run on other words, chosen alike, whose time does not count; "
     "the last layer begins anew.",
+    "pseudo_labels: trained on one fold and on the sure drawings of a second whose words are withheld, for as many "
+    "steps as its teacher on the one fold for twice the epochs; the difference is to that teacher.",
 ]
 
 
@@ -85,7 +89,7 @@ class Effect(NamedTuple):
     Attributes:
         name: of the means; `baseline` without any.
         scores: MAP@3 of each seed on the held-out fold.
-        gains: what each is above the baseline of the same seed.
+        gains: what each is above the baseline of the same seed, or above its own teacher.
         seconds: of each run, from the start of its process to its end.
     """
 
@@ -126,29 +130,29 @@ class Runs:
         run_shuffle(home)
         return home
 
-    def score(self, name: str, seed: int) -> tuple[float, float]:
-        """MAP@3 with a means, and the seconds of the run, which is run unless it is finished."""
-        block = block_of(name)
+    def score(self, name: str, seed: int) -> tuple[float, float | None, float]:
+        """MAP@3 with a means, its teacher's MAP@3 where it has one, and seconds; run unless that is finished."""
+        block, pseudo = block_of(name), pseudo_of(self.params, name)
         score = "map3_mirrored" if block["augmentation"]["mirror_test"] else "map3"
         block["augmentation"]["mirror_test"] = False  # every run predicts both ways
         if block["training"]["initial_weights"] == OTHER_WORDS:
             block["training"]["initial_weights"] = self._weights_of_others(seed)
-        key = self._key(self.words, block, seed)
+        key = self._key(self.words, block, pseudo, seed)
         if key not in self.finished:
-            self._keep({"key": key, "name": name, "seed": seed, **self._run(self.words, block, seed)})
+            self._keep({"key": key, "name": name, "seed": seed, **self._run(self.words, block, pseudo, seed)})
         found = self.finished[key]
         print(f"{name}, seed {seed}: MAP@3 {found[score]:.4f} in {found['seconds']:.0f} s", flush=True)
-        return found[score], found["seconds"]
+        return found[score], found.get("teacher"), found["seconds"]
 
-    def _key(self, home: Path, block: dict[str, Any], seed: int) -> str:
+    def _key(self, home: Path, block: dict[str, Any], pseudo: Pseudo, seed: int) -> str:
         """Fingerprint of all that a run depends on."""
         code = {source: file_hash(ROOT / source) for source in SOURCES}
         rows = file_hash(home / "folds" / "summary.json")
-        return fingerprint([block, seed, self.params.threads, rows, code])
+        return fingerprint([block, pseudo.model_dump(), seed, self.params.threads, rows, code])
 
-    def _run(self, home: Path, block: dict[str, Any], seed: int) -> dict[str, float]:
+    def _run(self, home: Path, block: dict[str, Any], pseudo: Pseudo, seed: int) -> dict[str, float]:
         learner = LearnerParams.model_validate(block)
-        changed = {"ensemble": [LEARNER], "learners": {LEARNER: learner}, "seed": seed}
+        changed = {"ensemble": [LEARNER], "learners": {LEARNER: learner}, "pseudo": pseudo, "seed": seed}
         _write(self.params.model_copy(update=changed), home)
         begun = time.monotonic()
         found = run_child("bench.effects_once", home)
@@ -161,10 +165,10 @@ class Runs:
 
     def _weights_of_others(self, seed: int) -> dict[str, str]:
         """`initial_weights` out of a baseline run on other words, more of them, so that its last layer fits nowhere."""
-        block = block_of("baseline")
-        path = self.folder / f"{self._key(self.others, block, seed)}.safetensors"
+        block, pseudo = block_of("baseline"), pseudo_of(self.params, "baseline")
+        path = self.folder / f"{self._key(self.others, block, pseudo, seed)}.safetensors"
         if not path.exists():
-            self._run(self.others, block, seed)
+            self._run(self.others, block, pseudo, seed)
             (self.others / "weights.safetensors").replace(path)
         return {"path": str(path), "sha256": file_hash(path)}
 
@@ -189,19 +193,21 @@ def block_of(name: str) -> dict[str, dict[str, Any]]:
     return {part: {**settings, **changes.get(part, {})} for part, settings in BASELINE.items()}
 
 
+def pseudo_of(params: Params, name: str) -> Pseudo:
+    """The second round with a means: none, but with that of pseudo-labels."""
+    return params.pseudo.model_copy(update={"learners": [], **MEANS.get(name, {}).get("pseudo", {})})
+
+
 def measure(runs: Runs, names: Sequence[str], seeds: int) -> list[Effect]:
     """The baseline and some means, seed by seed, so that all of them have come once before one comes again."""
-    found = {name: list[tuple[float, float]]() for name in ["baseline", *names]}
+    found = {name: Effect(name, [], [], []) for name in ["baseline", *names]}
     for seed in range(runs.params.seed, runs.params.seed + seeds):
-        for name, pairs in found.items():
-            pairs.append(runs.score(name, seed))
-    baseline = [score for score, _ in found["baseline"]]
-    effects = []
-    for name, pairs in found.items():
-        scores, seconds = ([*each] for each in zip(*pairs, strict=True))
-        gains = [score - without for score, without in zip(scores, baseline, strict=True)]
-        effects.append(Effect(name, scores, gains, seconds))
-    return effects
+        for name, effect in found.items():
+            score, teacher, seconds = runs.score(name, seed)
+            effect.scores.append(score)
+            effect.gains.append(score - (found["baseline"].scores[-1] if teacher is None else teacher))
+            effect.seconds.append(seconds)
+    return [*found.values()]
 
 
 def cells(effect: Effect) -> list[str]:
@@ -234,9 +240,10 @@ def markdown(effects: Sequence[Effect], title: str, notes: Sequence[str]) -> str
 
 def store(effects: Sequence[Effect], title: str, notes: list[str], folder: Path = RESULTS) -> None:
     """Write effects.json, every single run of it, and effects.md."""
-    baseline, rows = effects[0], []
-    for name, scores, _, seconds in effects:
-        rows.append(Row(name, "MAP@3", scores, baseline.scores if name in MEANS else ()))
+    rows = []
+    for name, scores, gains, seconds in effects:
+        without = [score - gain for score, gain in zip(scores, gains, strict=True)]
+        rows.append(Row(name, "MAP@3", scores, without if name in MEANS else ()))
         rows.append(Row(f"{name}: a run", "s", seconds, bars=(Bar("ours", "≤", LONGEST),)))
     record(Measured("effects", title, rows, notes), sys.argv[1:], folder)
     (folder / "effects.md").write_text(markdown(effects, title, notes), encoding="utf-8")

@@ -5,30 +5,59 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
+
 from bench.first_batch_once import HELD_OUT
-from bench.train_once import first_learner, training_rows
+from bench.train_once import first_learner
 from pipeline.checkpoints import Checkpoint
-from pipeline.drawings import open_shards
-from pipeline.fitting import FOLDS
+from pipeline.drawings import NO_LABEL, Shards
+from pipeline.fitting import open_folds, others
+from pipeline.learners._base import Learner
 from pipeline.metrics import map_at_3, top3
-from pipeline.params import load_params
+from pipeline.params import Params, load_params
+from pipeline.pseudo import point_hashes, relabelled, sure_labels
 
 
 def main() -> None:
     """Train the first learner of `ensemble`; score its fold as drawn, and with each drawing's mirror image.
 
-    weights.safetensors in the working directory takes its weights.
+    Where there is a second round, so: on one fold first, and then, from the start, on that and on the sure drawings of
+    another, whose words are withheld. weights.safetensors in the working directory takes the last weights.
     """
     params = load_params()
-    learner = first_learner(params)
-    learner.fit(training_rows(params), Checkpoint(Path(), {}, seconds=None, steps=None), params.ensemble[0])
+    known, rows, found = others(params.folds, HELD_OUT), open_folds([HELD_OUT]), dict[str, float]()
+    if params.pseudo.learners:
+        labelled, pool = open_folds(known[:1]), open_folds(known[1:])
+        epochs = 2 * params.learner(params.ensemble[0]).training.epochs
+        teacher = fitted(params, labelled, epochs)
+        found["teacher"] = score(teacher, rows, mirrored=False)
+        labels = sure_labels(teacher.predict_proba(pool), params.pseudo.confidence)
+        labels[np.isin(point_hashes(pool), point_hashes(rows))] = NO_LABEL
+        taken = relabelled(pool, labels)
+        training = Shards([*labelled.shards, *taken.shards])
+        learner = fitted(params, training, round(epochs * len(labelled) / len(training)))
+    else:
+        learner = fitted(params, open_folds(known))
     learner.save(Path())
-    held_out, found = open_shards([FOLDS / f"fold{HELD_OUT}"]), {}
-    for name, mirrored in (("map3", False), ("map3_mirrored", True)):
-        augmentation = learner.params.augmentation.model_copy(update={"mirror_test": mirrored})
-        learner.params = learner.params.model_copy(update={"augmentation": augmentation})
-        found[name] = map_at_3(top3(learner.predict_proba(held_out)), held_out.word)
+    found |= {"map3": score(learner, rows, mirrored=False), "map3_mirrored": score(learner, rows, mirrored=True)}
     print(json.dumps(found))
+
+
+def fitted(params: Params, rows: Shards, epochs: int | None = None) -> Learner:
+    """The first learner of `ensemble`, fitted on some rows."""
+    learner = first_learner(params)
+    if epochs is not None:
+        training = learner.params.training.model_copy(update={"epochs": epochs})
+        learner.params = learner.params.model_copy(update={"training": training})
+    learner.fit(rows, Checkpoint(Path(), {}, seconds=None, steps=None), params.ensemble[0])
+    return learner
+
+
+def score(learner: Learner, rows: Shards, *, mirrored: bool) -> float:
+    """MAP@3 on rows as drawn, or with each drawing's mirror image."""
+    augmentation = learner.params.augmentation.model_copy(update={"mirror_test": mirrored})
+    learner.params = learner.params.model_copy(update={"augmentation": augmentation})
+    return map_at_3(top3(learner.predict_proba(rows)), rows.word)
 
 
 if __name__ == "__main__":

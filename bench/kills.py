@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.competition import scratch_folder
-from bench.tables import RESULTS, ROOT, WIDTH, _commit, _machine, hardware
+from bench.tables import RESULTS, ROOT, WIDTH, commit, hardware, machine
 from pipeline.artefacts import whole_file
 from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.learners._base import available
@@ -143,8 +143,8 @@ def record(proofs: list[Proof], folder: Path = RESULTS) -> Path:
         "title": "Training that is killed and started again",
         "command": "python -m bench.kills",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "machine": _machine(),
+        "commit": commit(),
+        "machine": machine(),
         "rows": rows,
     }
     path = folder / "kills.json"

@@ -178,8 +178,8 @@ def number(value: float) -> str:
 
 def hardware() -> str:
     """The machine in a line."""
-    machine = _machine()
-    return f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB"
+    found = machine()
+    return f"{found['cpu']}, {found['cores']} cores, {found['memory_gb']} GB"
 
 
 def record(measured: Measured, command: Sequence[str], folder: Path) -> Path:
@@ -189,8 +189,8 @@ def record(measured: Measured, command: Sequence[str], folder: Path) -> Path:
         "title": measured.title,
         "command": shlex.join(["python", "-m", f"bench.{measured.name}", *command]),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-        "machine": _machine(),
+        "commit": commit(),
+        "machine": machine(),
         "versions": {"python": platform.python_version()}
         | {library: importlib.metadata.version(library) for library in LIBRARIES},
         "rows": [_row(row) for row in measured.rows],
@@ -218,7 +218,7 @@ def _round(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """The commit of the code, with `-dirty` where other files than results differ from it; None outside a clone."""
 
     def git(*words: str) -> str:
@@ -229,7 +229,8 @@ def _commit() -> str | None:
     return f"{commit}{dirty}" if commit else None
 
 
-def _machine() -> dict[str, Any]:
+def machine() -> dict[str, Any]:
+    """Its processor, cores, memory and system."""
     found = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {

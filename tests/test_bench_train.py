@@ -139,7 +139,20 @@ def test_each_means_changes_the_baseline_and_fits_the_learner(name):
     LearnerParams.model_validate(block)
     check_keywords("network", block["network"], found.network)
     check_keywords("encoding", block["encoding"], found.encode)
-    assert (block_of(name) == BASELINE) == (name == "baseline")
+    assert (block_of(name) == BASELINE) == (name in ("baseline", "pseudo_labels"))
+
+
+def test_a_second_round_is_that_of_pseudo_labels_alone_and_is_measured_by_its_teacher(params, scratch, monkeypatch):
+    def run_child(module: str, home: Path) -> dict[str, float]:
+        (home / "weights.safetensors").touch()
+        taught = {"teacher": 0.7} if load_params(home / "params.yaml").pseudo.learners else {}
+        return {"map3": 0.75, "map3_mirrored": 0.8, **taught}
+
+    monkeypatch.setattr(effects, "run_child", run_child)
+    found = {effect.name: effect for effect in effects.measure(Runs(params, scratch), [*MEANS], seeds=1)}
+    assert found.pop("pseudo_labels").gains == pytest.approx([0.05])
+    mirrored = {"mirror_test", "flip_and_mirror_test"}
+    assert {name for name, effect in found.items() if effect.gains[0]} == mirrored
 
 
 def test_effects_are_means_over_seeds_and_differences_of_pairs(tmp_path):
@@ -186,11 +199,12 @@ def test_the_words_of_effects_are_every_fifth(params):
 def test_the_benchmark_of_effects_runs(params, scratch, monkeypatch):
     monkeypatch.setitem(BASELINE["training"], "batch_size", 16)
     runs = Runs(params.model_copy(update={"threads": 1}), scratch)
-    baseline, weights = effects.measure(runs, ["initial_weights"], seeds=1)
+    baseline, weights, taught = effects.measure(runs, ["initial_weights", "pseudo_labels"], seeds=1)
     assert 0.3 < baseline.scores[0] <= 1
-    assert weights.scores[0] != baseline.scores[0]
+    assert len({*baseline.scores, *weights.scores, *taught.scores}) == 3
+    assert taught.scores[0] - taught.gains[0] > 0.3
     assert len(list(scratch.glob("*.safetensors"))) == 1
-    assert len((scratch / "runs.jsonl").read_text().splitlines()) == 2
+    assert len((scratch / "runs.jsonl").read_text().splitlines()) == 3
 
 
 @pytest.fixture(scope="module")

@@ -404,7 +404,9 @@ def shuffle_peak(home):
         text=True,
         check=True,
     ).stdout
-    return int(re.search(r"VmHWM:\s+(\d+) kB", output)[1]) / 1024
+    found = re.search(r"VmHWM:\s+(\d+) kB", output)
+    assert found
+    return int(found[1]) / 1024
 
 
 def test_another_seed_moves_rows_within_their_shards_alone(tmp_path):
