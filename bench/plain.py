@@ -12,8 +12,9 @@ import math
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -37,14 +38,15 @@ if TYPE_CHECKING:
 
 MOBILENET_SIDE, MOBILENET_RATE = 64, 0.002
 CNN_SIDE, CNN_RATE, CNN_BATCH, CNN_DROPOUT = 28, 0.004, 128, 0.3
-FILTERS = (10, 20, 40)
+FILTERS, MORE_FILTERS = (10, 20, 40), (32, 64, 128)
 WARMUP = 0.1  # share of the time
 PREDICT = 512
 NOTES = [
     "Both train on the rows of two folds and are scored on all rows of the third; `ours` is a single learner's MAP@3 "
     "there. The rate follows the clock, from the building of the network on; imports and preparation are not counted.",
-    f"cnn: convolutions 5 by 5 of {', '.join(map(str, FILTERS))} filters with batch norm and max pooling, a linear "
-    f"layer, Adam; torch in bfloat16; pictures of {CNN_SIDE} px by the project's own raster, in memory, undistorted.",
+    f"cnn: convolutions 5 by 5 of {FILTERS} filters with batch norm and max pooling, a linear layer, Adam; torch in "
+    f"bfloat16; pictures of {CNN_SIDE} px by the project's own raster, in memory, undistorted. wide_cnn: the same with "
+    f"{MORE_FILTERS} filters, a stronger one than asked for.",
     f"mobilenet: MobileNetV2 of keras.applications in TensorFlow, {MOBILENET_SIDE} px, fed by the published generator; "
     f"chunks of {reference.BATCH_SIZE} rows, Adam, batch norms that average over fewer steps than by default.",
 ]
@@ -178,7 +180,7 @@ def mobilenet(competition: Competition, seconds: float) -> Scored:
     return Scored(map_at_3(np.concatenate(guesses), np.concatenate(true)), count, rows, spent)
 
 
-def cnn(competition: Competition, seconds: float) -> Scored:
+def cnn(competition: Competition, seconds: float, filters: Sequence[int] = FILTERS) -> Scored:
     """Three layers of convolutions on bitmaps of 28 px that lie in memory, in the arithmetic that is fastest here."""
     import torch
     from torch.nn.functional import cross_entropy
@@ -189,7 +191,7 @@ def cnn(competition: Competition, seconds: float) -> Scored:
     rows, held_out = competition.shards()
     passing, begun, count = clock(seconds), time.monotonic(), 0
     images, labels = bitmaps(rows), torch.from_numpy(rows.word.astype(np.int64))
-    model = cnn_of(competition.num_words)
+    model = cnn_of(competition.num_words, filters)
     optimiser = torch.optim.Adam(model.parameters(), fused=True)
 
     def logits_of(images: torch.Tensor) -> torch.Tensor:
@@ -213,16 +215,16 @@ def cnn(competition: Competition, seconds: float) -> Scored:
     return Scored(map_at_3(top3(found.numpy()), held_out.word), count, len(rows), spent)
 
 
-def cnn_of(num_words: int) -> Any:
+def cnn_of(num_words: int, filters: Sequence[int]) -> Any:
     """Convolutions 5 by 5 with batch norm, ReLU and max pooling, then one linear layer: (B, 1, 28, 28) → logits."""
     import torch
     from torch import nn
 
     layers: list[nn.Module] = []
-    for before, filters in itertools.pairwise((1, *FILTERS)):
-        layers.append(nn.Conv2d(before, filters, 5, padding=2, bias=False))
-        layers += [nn.BatchNorm2d(filters), nn.ReLU(), nn.MaxPool2d(2)]
-    head = [nn.Flatten(), nn.Dropout(CNN_DROPOUT), nn.Linear(FILTERS[-1] * (CNN_SIDE // 8) ** 2, num_words)]
+    for before, width in itertools.pairwise((1, *filters)):
+        layers.append(nn.Conv2d(before, width, 5, padding=2, bias=False))
+        layers += [nn.BatchNorm2d(width), nn.ReLU(), nn.MaxPool2d(2)]
+    head = [nn.Flatten(), nn.Dropout(CNN_DROPOUT), nn.Linear(filters[-1] * (CNN_SIDE // 8) ** 2, num_words)]
     network: Any = nn.Sequential(*layers, *head)  # torch's types know no memory format
     return network.to(memory_format=torch.channels_last)
 
@@ -237,7 +239,11 @@ def bitmaps(rows: Shards) -> torch.Tensor:
     return torch.from_numpy(images).permute(0, 3, 1, 2)
 
 
-REFERENCES: dict[str, Callable[[Competition, float], Scored]] = {"cnn": cnn, "mobilenet": mobilenet}
+REFERENCES: dict[str, Callable[[Competition, float], Scored]] = {
+    "cnn": cnn,
+    "wide_cnn": partial(cnn, filters=MORE_FILTERS),
+    "mobilenet": mobilenet,
+}
 
 
 def train(name: str, competition: Competition, seconds: float) -> Scored:
@@ -268,7 +274,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--seconds", type=float, required=True, help="of training, as logs/LEARNER/fold0 has of ours")
     parser.add_argument("--ours", type=float, required=True, help="MAP@3 of our learner on the same fold")
-    parser.add_argument("--only", choices=REFERENCES, help="one of them, for a quick look (both)")
+    parser.add_argument("--only", choices=REFERENCES, help="one of them, for a quick look (all)")
     parser.add_argument("--scratch", type=Path, help="a folder with a gigabyte to spare (the system's)")
     asked = parser.parse_args()
     with scratch_folder(asked.scratch) as scratch:
