@@ -39,8 +39,8 @@ def measure(
         [row for name in names for row in rows_of(name, found[name])],
         [
             "Drawings/s of training steps in blocks, in turn: `ours` takes new batches as in training, `reference` "
-            f"the same batch from memory every time, with the same network. {params.threads} threads, a new process a "
-            "run.",
+            f"the same batch from memory every time (a GPU is sent it anew each step), with the same network. No batch "
+            f"lies ready where a block begins. {params.threads} threads, a new process a run.",
             "The first step: from the start of the process, imports, reading of the folds and building of the network "
             "included; files lie in the page cache. Memory: the most that the process held at a time (VmHWM), "
             "libraries and the pages of mapped files included.",

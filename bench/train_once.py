@@ -66,14 +66,16 @@ def in_blocks(learner: Learner, feed: Iterator[Batch], seconds: float, block: fl
     end = time.monotonic() + seconds
     while not found["fed"] or time.monotonic() < end:
         for name, batches in {"fed": feed, "again": again}.items():
-            train_on(learner, itertools.islice(batches, made_early()))
+            train_on(learner, itertools.islice(batches, 1))
+            empty(feed)
             found[name].append(train_on(learner, itertools.islice(batches, steps)))
     return {name: statistics.median(rates) for name, rates in found.items()}
 
 
-def made_early() -> int:
-    """Steps before a block that is timed: they take the batches that were made while none was asked for."""
-    return 1 + AHEAD * num_threads()
+def empty(feed: Iterator[Batch]) -> None:
+    """Take the batches that were made while none was asked for, so that none lies ready."""
+    for _ in itertools.islice(feed, 1 + AHEAD * num_threads()):
+        pass
 
 
 def gpu_waits(learner: Learner, feed: Iterator[Batch], steps: int) -> float:
@@ -85,7 +87,7 @@ def gpu_waits(learner: Learner, feed: Iterator[Batch], steps: int) -> float:
         event.record()
         return event
 
-    train_on(learner, itertools.islice(feed, made_early()))
+    train_on(learner, itertools.islice(feed, 1 + AHEAD * num_threads()))
     marks = []  # where the GPU begins and ends each step
     for batch in itertools.islice(feed, steps):
         begun = mark()
