@@ -67,7 +67,8 @@ LONGEST = 120  # seconds of a run
 SOURCES = (
     "bench/effects_once.py", "pipeline/batches.py", "pipeline/drawings.py", "pipeline/encodings.py",
     "pipeline/learners/_base.py", "pipeline/learners/_torch.py", f"pipeline/learners/{LEARNER}.py",
-    "pipeline/pseudo.py",
+    "bench/train_once.py", "pipeline/fitting.py", "pipeline/metrics.py", "pipeline/params.py", "pipeline/pseudo.py",
+    "pipeline/strokes.py",
 )  # fmt: skip
 HEADER = ("", "params", "MAP@3", "difference", "seconds")
 NOTES = [
@@ -78,8 +79,9 @@ NOTES = [
     "Seconds: of a run, from the start of its process, two predictions of the fold included (as drawn, and with the "
     "mirror image). initial_weights: those of a baseline run on other words, chosen alike, whose time does not count; "
     "the last layer begins anew.",
-    "pseudo_labels: trained on one fold and on the sure drawings of a second whose words are withheld, for as many "
-    "steps as its teacher on the one fold for twice the epochs; the difference is to that teacher.",
+    "pseudo_labels: trained on one fold and on the sure drawings of a second whose words are withheld, as many steps "
+    "as its teacher, which had the one fold for twice the epochs. The difference is to the better of that teacher and "
+    "of one that had half the steps. So there are as many drawings without words as with them; with fewer, it is less.",
 ]
 
 

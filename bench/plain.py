@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
 import os
 import sys
@@ -32,6 +33,7 @@ from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.fitting import others
 from pipeline.metrics import map_at_3, top3
 from pipeline.params import Params
+from pipeline.predictions import model_folder
 
 if TYPE_CHECKING:
     import torch
@@ -42,11 +44,12 @@ FILTERS, MORE_FILTERS = (10, 20, 40), (32, 64, 128)
 WARMUP = 0.1  # share of the time
 PREDICT = 512
 NOTES = [
-    "Both train on the rows of two folds and are scored on all rows of the third; `ours` is a single learner's MAP@3 "
-    "there. The rate follows the clock, from the building of the network on; imports and preparation are not counted.",
+    "Each trains on the rows of two folds and is scored on all rows of the third, once, as drawn; `ours` is a single "
+    "learner's MAP@3 there, with its mirrored view where its params ask for that. Their time is that of its fit. The "
+    "rate follows the clock, from the building of the network on; imports and preparation are not counted.",
     f"cnn: convolutions 5 by 5 of {FILTERS} filters with batch norm and max pooling, a linear layer, Adam; torch in "
     f"bfloat16; pictures of {CNN_SIDE} px by the project's own raster, in memory, undistorted. wide_cnn: the same with "
-    f"{MORE_FILTERS} filters, a stronger one than asked for.",
+    f"{MORE_FILTERS} filters.",
     f"mobilenet: MobileNetV2 of keras.applications in TensorFlow, {MOBILENET_SIDE} px, fed by the published generator; "
     f"chunks of {reference.BATCH_SIZE} rows, Adam, batch norms that average over fewer steps than by default.",
 ]
@@ -189,8 +192,8 @@ def cnn(competition: Competition, seconds: float, filters: Sequence[int] = FILTE
     set_threads(competition.threads)
     torch.manual_seed(HELD_OUT)
     rows, held_out = competition.shards()
-    passing, begun, count = clock(seconds), time.monotonic(), 0
     images, labels = bitmaps(rows), torch.from_numpy(rows.word.astype(np.int64))
+    passing, begun, count = clock(seconds), time.monotonic(), 0
     model = cnn_of(competition.num_words, filters)
     optimiser = torch.optim.Adam(model.parameters(), fused=True)
 
@@ -252,6 +255,20 @@ def train(name: str, competition: Competition, seconds: float) -> Scored:
         return process.submit(REFERENCES[name], competition, seconds).result()
 
 
+def score_and_seconds(home: Path, learner: str) -> tuple[float, float]:
+    """The MAP@3 on the held-out fold of a learner that was trained in a folder, and the seconds of its fit.
+
+    Raises:
+        SketchstackError: it was not trained there.
+    """
+    model, log = home / model_folder(learner, HELD_OUT), home / "logs" / learner / f"fold{HELD_OUT}" / "seconds.json"
+    for path in (model, log):
+        if not path.exists():
+            raise SketchstackError(f"{path} is absent: put the mini profile in force and run `dvc repro` there first.")
+    score, seconds = json.loads((model / "metrics.json").read_text())["map3"], json.loads(log.read_text())["fit"]
+    return score, seconds
+
+
 def table(found: dict[str, Scored], ours: float, seconds: float) -> Measured:
     """What the references came to, beside a score of ours."""
     rows, notes = [], []
@@ -272,17 +289,20 @@ def table(found: dict[str, Scored], ours: float, seconds: float) -> Measured:
 def main() -> None:
     """Train the plain references and score them."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--seconds", type=float, required=True, help="of training, as logs/LEARNER/fold0 has of ours")
-    parser.add_argument("--ours", type=float, required=True, help="MAP@3 of our learner on the same fold")
+    parser.add_argument("learner", help="the learner of ours, as trained by a run of the mini profile")
+    parser.add_argument("--home", type=Path, default=Path(), help="where that ran (the working directory)")
+    parser.add_argument("--seconds", type=float, help="of training, for a quick look (as many as that learner's fit)")
     parser.add_argument("--only", choices=REFERENCES, help="one of them, for a quick look (all)")
     parser.add_argument("--scratch", type=Path, help="a folder with a gigabyte to spare (the system's)")
     asked = parser.parse_args()
+    ours, seconds = score_and_seconds(asked.home, asked.learner)
     with scratch_folder(asked.scratch) as scratch:
         competition = prepared(mini_params(), scratch)
-        names = [asked.only] if asked.only else [*REFERENCES]
-        measured = table({name: train(name, competition, asked.seconds) for name in names}, asked.ours, asked.seconds)
+        names, time_each = [asked.only] if asked.only else [*REFERENCES], asked.seconds or seconds
+        measured = table({name: train(name, competition, time_each) for name in names}, ours, time_each)
     show(measured)
-    print("Not recorded." if asked.only else f"Recorded in {record(measured, sys.argv[1:], RESULTS)}.")
+    quick = asked.only or asked.seconds
+    print("Not recorded." if quick else f"Recorded in {record(measured, sys.argv[1:], RESULTS)}.")
 
 
 if __name__ == "__main__":

@@ -113,6 +113,10 @@ def store(home: Path, notes: Sequence[str], folder: Path = RESULTS) -> Path:
             f"{home / 'params.yaml'} is not {profile}, so nobody could repeat the run; adopt its params."
         )
     text, best = page(home, notes), pd.read_csv(home / RANKING).name[0]
+    manifest = json.loads((home / "submissions" / f"{best}.json").read_text())
+    made_from = manifest["params"]["learners"]
+    if made_from != {name: params.learner(name).model_dump() for name in made_from}:
+        raise SketchstackError(f"{home}/submissions were made with other params; run `dvc repro` there first.")
     path = folder / f"{params.profile}.md"
     with whole_file(folder / f"{params.profile}_submission.csv.gz") as file:
         file.write_bytes(gzip.compress((home / "submissions" / f"{best}.csv").read_bytes(), mtime=0))

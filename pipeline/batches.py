@@ -50,7 +50,7 @@ class Batch(NamedTuple):
         """The batch cut into `count` parts that differ by one drawing at most, in order; no part is empty."""
         ends = [len(self.labels) * n // count for n in range(count + 1)]
         return [
-            Batch(self.step, _rows(self.inputs, part), self.labels[part], self.mixed[part], self.share)
+            Batch(self.step, some_rows(self.inputs, part), self.labels[part], self.mixed[part], self.share)
             for part in (slice(start, end) for start, end in itertools.pairwise(ends) if end > start)
         ]
 
@@ -112,7 +112,8 @@ def _share(rows: int, number: int, count: int) -> slice | np.ndarray:
     return np.union1d(first, rows - 1 - first)
 
 
-def _rows(inputs: Any, rows: slice) -> Any:
+def some_rows(inputs: Any, rows: slice) -> Any:
+    """Some rows of encoded drawings."""
     return tuple(array[rows] for array in inputs) if isinstance(inputs, tuple) else inputs[rows]
 
 

@@ -19,7 +19,8 @@ def main() -> None:
     argparse.ArgumentParser(prog="python -m pipeline.check", description=main.__doc__).parse_args()
     params = load_params()
     for name in dict.fromkeys([*params.ensemble, *params.pseudo.learners]):
-        load_learner(name, params.learner(name), num_words=2, seed=(params.seed,), threads=params.threads)
+        learner = load_learner(name, params.learner(name), num_words=2, seed=(params.seed,), threads=params.threads)
+        learner.check(params.devices)
     for name in params.stack.metalearners:
         load_metalearner(name, 2, params.stack.params[name])
 

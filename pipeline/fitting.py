@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import importlib.metadata
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -31,6 +32,7 @@ FOLDS = Path("folds")
 CHECKPOINTS = Path("checkpoints")
 LOGS = Path("logs")
 CURVES = Path("models/curves")
+LIBRARIES = ("keras", "numba", "numpy", "torch")  # that make a step
 
 
 def others(folds: list[int], held_out: int) -> list[int]:
@@ -81,7 +83,6 @@ def fit_and_predict(
     learner.launch(params.devices)
     checkpoint = _checkpoint(params, name, held_out, made_from or {})
     log = _curve_log(name, held_out) if learner.rank == 0 else _no_log
-    begun = time.monotonic()
     learner.fit(training, checkpoint, f"{name} fold {held_out}", log)
     if learner.rank > 0:
         return
@@ -102,7 +103,7 @@ def fit_and_predict(
     with whole_file(CURVES / name / f"fold{held_out}.csv") as file:
         _write_curve(file, learner.curve)
     checkpoint.remove()
-    _log_times(name, held_out, fit=fitted - begun, predict=time.monotonic() - fitted)
+    _log_times(name, held_out, fit=learner.seconds, predict=time.monotonic() - fitted)
     print(f"{name} fold {held_out}: MAP@3 {metrics['map3']:.4f}, top-1 {metrics['top1']:.4f}", flush=True)
 
 
@@ -116,7 +117,8 @@ def code_hash(learner: str) -> str:
 def _checkpoint(params: Params, name: str, held_out: int, made_from: Mapping[str, str]) -> Checkpoint:
     anywhere = params.model_copy(update={"devices": 1})  # a run may go on with other devices than it began with
     code, data = code_hash(learner_of(name)), file_hash(FOLDS / SUMMARY)
-    made = {"params": anywhere.learner_hash(name), "data": data, "code": code, **made_from}
+    libraries = " ".join(f"{each}={importlib.metadata.version(each)}" for each in LIBRARIES)
+    made = {"params": anywhere.learner_hash(name), "data": data, "code": code, "libraries": libraries, **made_from}
     return Checkpoint(CHECKPOINTS / name / f"fold{held_out}", made, **params.checkpoints.model_dump())
 
 

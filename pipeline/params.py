@@ -115,8 +115,9 @@ class InitialWeights(Block):
     """A local file of weights to start from.
 
     Attributes:
-        path: a weights.safetensors, as `train` writes it. What the network has in another shape (the last layer of
-            other words, say) starts anew.
+        path: a weights.safetensors, as `train` writes it, of a network that has seen no drawing of this competition:
+            each fold is held out in turn. What the network has in another shape (the last layer of other words, say)
+            starts anew.
         sha256: of that file, so that DVC and the prediction cache notice another one.
     """
 

@@ -164,7 +164,8 @@ def _train(study: Connection, job: Job, block: dict[str, Any], checkpoint: Check
     except OSError as error:  # a full disk, say: not the block's fault
         study.send(("failed", _reason(error)))
     except Exception as error:  # what a block that does not fit comes to in a framework
-        study.send(("refused", _reason(error)))
+        of_the_gpu = type(error).__name__ == "AcceleratorError"  # by name: torch may not be loaded
+        study.send(("failed" if of_the_gpu else "refused", _reason(error)))
 
 
 def _end_with_the_study() -> None:
@@ -259,9 +260,9 @@ def _made_from(job: Job, block: dict[str, Any], space: list[Dimension], rows: tu
     from optuna.distributions import distribution_to_json
 
     searched = {each.name: distribution_to_json(each.distribution) for each in space}
-    params = {name: getattr(job.params, name) for name in ("seed", "threads", "devices", "folds")}
+    params = {name: getattr(job.params, name) for name in ("seed", "threads", "folds")}
     return {
-        f"params (learners.{job.name}, seed, threads, devices or folds)": fingerprint({"learner": block, **params}),
+        f"params (learners.{job.name}, seed, threads or folds)": fingerprint({"learner": block, **params}),
         "data (folds/)": file_hash(FOLDS / SUMMARY),
         f"code (pipeline/learners/{job.name}.py or what it rests on)": code_hash(job.name),
         "search space": fingerprint(searched),

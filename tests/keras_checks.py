@@ -87,6 +87,34 @@ def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(parts, tmp_path
     whole, cut = fitted(tmp_path / "whole"), fitted(tmp_path / "cut", micro_batches=parts)
     assert_close(whole.weights(), cut.weights())
     np.testing.assert_allclose(np.array(whole.curve), np.array(cut.curve), rtol=1e-4)
+    assert_close(moments(whole), moments(cut))
+
+
+def moments(learner: Plain) -> dict[str, np.ndarray]:
+    """AdamW's means of the gradients; the weights would hide a wrong factor."""
+    variables = [each for each in learner.model.optimizer.variables if each.name.endswith("momentum")]
+    assert len(variables) == 2
+    return {each.name: np.asarray(each.numpy()) for each in variables}
+
+
+def test_gradients_are_cut_to_the_length_that_params_allow():
+    learner = plain(clip_norm=0.01)
+    learner.build()
+    learner.train_step(learner.batches(toy_drawings(FEW, seed=1)).batch(0), 0.0)
+    length = sum(np.square(each / 0.1).sum() for each in moments(learner).values()) ** 0.5  # a tenth of the gradient
+    assert length == pytest.approx(0.01, rel=1e-3)
+
+
+def test_weights_decay_and_biases_do_not():
+    steps = {}
+    for decay in (0.0, 0.5):
+        learner = plain(weight_decay=decay)
+        learner.build()
+        before, _ = (array.copy() for array in learner.weights().values())
+        learner.train_step(learner.batches(toy_drawings(FEW, seed=1)).batch(0), 0.01)
+        steps[decay] = [*learner.weights().values()]
+    np.testing.assert_array_equal(steps[0.5][1], steps[0.0][1])
+    np.testing.assert_allclose(steps[0.0][0] - steps[0.5][0], 0.01 * 0.5 * before, atol=1e-7)
 
 
 @pytest.mark.parametrize("parts", [1, 3])

@@ -44,6 +44,8 @@ def home(tmp_path: Path) -> Path:
     write(tmp_path / scores.SCORES, FOLD_SCORES)
     write(tmp_path / scores.RANKING, RANKING)
     write(tmp_path / "submissions" / "super_learner.csv", "key_id,word\n1,ant\n")
+    manifest = {"params": {"learners": {"gru": found.learner("gru").model_dump()}}}
+    write(tmp_path / "submissions" / "super_learner.json", json.dumps(manifest))
     return tmp_path
 
 
@@ -78,3 +80,11 @@ def test_a_run_of_other_params_or_without_its_end_is_refused(home, tmp_path):
     assert not [*tmp_path.glob("synthetic*")]
     (home / scores.SCORES).unlink()
     assert "run `dvc repro`" in failing_main(scores, "--home", home)
+
+
+def test_submissions_of_other_params_are_refused(home, tmp_path):
+    path = home / "submissions" / "super_learner.json"
+    path.write_text(path.read_text().replace('"epochs": ', '"epochs": 1'))
+    with pytest.raises(SketchstackError, match="submissions were made with other params"):
+        scores.store(home, [], tmp_path)
+    assert not [*tmp_path.glob("synthetic*")]

@@ -249,6 +249,15 @@ def test_the_clock_ends_with_the_time_and_the_rate_with_it():
     assert [round(plain.rate_at(share), 3) for share in (0, 0.05, 0.1, 0.55, 1, 1.1)] == [0, 0.5, 1, 0.5, 0, 0]
 
 
+def test_the_time_and_the_score_are_those_of_a_run_of_ours(tmp_path):
+    with pytest.raises(SketchstackError, match="fold0 is absent: put the mini profile in force"):
+        plain.score_and_seconds(tmp_path, "gru")
+    for folder, name, found in (("models/base", "metrics", {"map3": 0.7}), ("logs", "seconds", {"fit": 99.5})):
+        (tmp_path / folder / "gru" / "fold0").mkdir(parents=True)
+        (tmp_path / folder / "gru" / "fold0" / f"{name}.json").write_text(json.dumps(found))
+    assert plain.score_and_seconds(tmp_path, "gru") == (0.7, 99.5)
+
+
 def test_the_plain_cnn_learns(prepared, monkeypatch):
     monkeypatch.setattr(plain, "clock", lambda seconds: iter(np.linspace(0, 1, 30, endpoint=False)))
     scored = plain.cnn(prepared, seconds=1.0)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -94,3 +96,11 @@ def test_one_is_due_after_so_many_steps_or_seconds_whichever_comes_first(tmp_pat
     assert checkpoint(tmp_path, seconds=0.0, steps=4).due(3)
     assert checkpoint(tmp_path, seconds=3600.0, steps=4).due(4)
     assert not checkpoint(tmp_path).due(4)
+
+
+def test_seconds_count_from_the_last_one(tmp_path):
+    found = checkpoint(tmp_path, seconds=0.2)
+    time.sleep(0.25)
+    assert found.due(1)
+    found.write(state(1), {"step": 1, "sums": [0.1, 0.2]})
+    assert not found.due(2)

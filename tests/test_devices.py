@@ -82,7 +82,7 @@ def main() -> None:
 
     learner.train_step = disturbed  # type: ignore[method-assign]
     learner.fit(toy_drawings(FEW, seed=1), a_checkpoint(arguments.folder), arguments.learner)
-    np.savez(arguments.folder / f"{learner.rank}.npz", **learner.weights(), curve=np.array(learner.curve))  # type: ignore[arg-type]
+    np.savez(arguments.folder / f"{learner.rank}.npz", **learner.state(), curve=np.array(learner.curve))  # type: ignore[arg-type]
     if learner.rank == 0:
         learner.save(arguments.folder)
 
@@ -150,7 +150,7 @@ def test_a_keras_learner_refuses_several_devices():
     toy_learner("gru").launch(1)
 
 
-def test_waiting_threads_of_the_network_leave_their_cores_to_the_encoders():
+def test_waiting_threads_of_the_network_are_told_to_leave_their_cores_to_the_encoders():
     environment = {
         name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     }
@@ -185,8 +185,7 @@ def test_two_devices_do_what_one_does(tmp_path):
     first, second = np.load(tmp_path / "two" / "0.npz"), np.load(tmp_path / "two" / "1.npz")
     for name in first:
         np.testing.assert_array_equal(first[name], second[name])
-    assert_alike(first, {**alone.weights(), "curve": np.array(alone.curve)})
-    assert_alike(np.load(tmp_path / "two" / "0.npz"), alone.weights())
+    assert_alike(first, {**alone.state(), "curve": np.array(alone.curve)})
     averaged = a_learner("plain", **ALL)
     averaged.load(tmp_path / "two")
     with alone.averaged():
@@ -282,7 +281,7 @@ def test_a_run_goes_on_with_other_devices_than_it_began_with(tmp_path, capsys):
     resumed = run("plain", tmp_path / "began alone", **ALL)
     assert resumed.returncode == 0, resumed.stderr
     assert resumed.stdout.count("going on from step 3, which 1 device(s) reached") == 1
-    assert_alike(np.load(tmp_path / "began alone" / "0.npz"), alone.weights())
+    assert_alike(np.load(tmp_path / "began alone" / "0.npz"), alone.state())
 
 
 @pytest.mark.slow
@@ -303,7 +302,7 @@ def test_one_device_may_be_short_of_memory(device, tmp_path):
     together = run("plain", tmp_path / "two", "--short-on", str(device), batch_size=BATCH)
     assert together.returncode == 0, together.stderr
     assert together.stdout.count("memory is short: from step 0 on, 2 micro-batches") == 1
-    assert_alike(np.load(tmp_path / "two" / "0.npz"), alone.weights())
+    assert_alike(np.load(tmp_path / "two" / "0.npz"), alone.state())
 
 
 @pytest.mark.slow

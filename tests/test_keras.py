@@ -41,8 +41,8 @@ def test_adversarial_is_refused():
     given = load_params().learner("gru").model_dump()
     given["training"] |= {"adversarial": 0.1}
     learner = load_learner("gru", LearnerParams.model_validate(given), num_words=4, seed=(1, 2), threads=1)
-    with pytest.raises(SketchstackError, match="adversarial is for torch learners"):
-        learner.build()
+    with pytest.raises(SketchstackError, match="adversarial is for torch learners, gru runs in Keras"):
+        learner.check(1)
 
 
 def test_only_want_of_memory_is_taken_for_it():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,8 +14,10 @@ from torch import nn
 from pipeline.artefacts import file_hash
 from pipeline.batches import Batch
 from pipeline.checkpoints import Checkpoint
-from pipeline.encodings import raster
+from pipeline.encodings import identity, mirror, raster
 from pipeline.errors import SketchstackError
+from pipeline.learners import _base
+from pipeline.learners._base import EpochRow
 from pipeline.learners._torch import TorchLearner
 from pipeline.params import InitialWeights, LearnerParams, load_params
 from tests.toy import NUM_WORDS, toy_drawings
@@ -84,9 +88,98 @@ def loss_of(learner: Plain, images: np.ndarray, labels: np.ndarray) -> float:
     return float(-(targets * likely).sum(1).mean())
 
 
+def gradients(learner: Plain) -> dict[str, np.ndarray]:
+    """Those of one batch; AdamW would hide a wrong factor."""
+    learner.build()
+    learner._gradients(a_batch(learner))
+    return {
+        name: weight.grad.numpy().copy() for name, weight in learner.model.named_parameters() if weight.grad is not None
+    }
+
+
 @pytest.mark.parametrize("parts", [2, 5, 32])
 def test_gradients_of_micro_batches_add_up_to_those_of_the_batch(parts, tmp_path):
+    whole, cut = gradients(plain()), gradients(plain(micro_batches=parts))
+    assert min(np.abs(each).max() for each in whole.values()) > 1e-3
+    assert close(whole, cut)
     assert close(fitted(tmp_path).weights(), fitted(tmp_path, micro_batches=parts).weights())
+
+
+def test_gradients_are_cut_to_the_length_that_params_allow():
+    learner, length = plain(clip_norm=0.01), 0.0
+    assert sum(np.square(each).sum() for each in gradients(learner).values()) > 0.02**2
+    learner.train_step(a_batch(learner), 0.0)
+    length = sum(float(weight.grad.square().sum()) for weight in learner.model.parameters() if weight.grad is not None)
+    assert length**0.5 == pytest.approx(0.01, rel=1e-3)
+
+
+def test_weights_decay_and_biases_do_not():
+    steps = {}
+    for decay in (0.0, 0.5):
+        learner = plain(weight_decay=decay)
+        learner.build()
+        before = learner.weights()["linear.weight"].copy()
+        learner.train_step(a_batch(learner), 0.01)
+        steps[decay] = learner.weights()
+    np.testing.assert_array_equal(steps[0.5]["linear.bias"], steps[0.0]["linear.bias"])
+    difference = steps[0.0]["linear.weight"] - steps[0.5]["linear.weight"]
+    np.testing.assert_allclose(difference, 0.01 * 0.5 * before, atol=1e-7)
+
+
+def test_rows_are_predicted_in_order_over_both_views(monkeypatch):
+    monkeypatch.setattr(_base, "PREDICT", 7)
+    drawings = toy_drawings(20, seed=3)
+    learner = plain()
+    learner.build()
+
+    def seen(view) -> np.ndarray:
+        return learner.predict(learner.inputs(drawings[:], view(20)))
+
+    as_drawn, mirrored = seen(identity), seen(mirror)
+    assert np.abs(as_drawn - mirrored).max() > 1e-3
+    for mirror_test, expected in ((False, as_drawn), (True, (as_drawn + mirrored) / 2)):
+        augmentation = learner.params.augmentation.model_copy(update={"mirror_test": mirror_test})
+        learner.params = learner.params.model_copy(update={"augmentation": augmentation})
+        np.testing.assert_allclose(learner.predict_proba(drawings), expected, atol=1e-6)
+
+
+class Chain(Plain):
+    """The same network as `torch.nn` chains it."""
+
+    def network(self, num_words: int, *, largest: int) -> nn.Module:
+        return nn.Sequential(nn.Flatten(), nn.Linear(SIDE * SIDE, num_words))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method. is deprecated")  # importing the compiler
+def test_a_network_is_compiled_as_a_whole_keeps_the_names_of_its_weights_and_resumes(tmp_path, monkeypatch):
+    graphs, usual = [], torch.compile
+
+    def compile_nothing(graph, inputs):  # the usual backend wants a C++ compiler
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(usual, backend=compile_nothing))
+
+    def chain(*, compiled: bool = False) -> Chain:
+        return Chain(plain(compile=compiled).params, num_words=NUM_WORDS, seed=(1, 2), threads=1)
+
+    undisturbed, eager = chain(compiled=True), chain()
+    for learner in (undisturbed, eager):
+        learner.fit(toy_drawings(FEW, seed=1), no_checkpoint(tmp_path), "chain")
+        assert len(graphs) == 1
+    assert close(undisturbed.weights(), eager.weights())
+
+    def stop(row: EpochRow) -> None:
+        raise KeyboardInterrupt
+
+    checkpoint = Checkpoint(tmp_path / "stopped", {}, seconds=None, steps=1)
+    with pytest.raises(KeyboardInterrupt):
+        chain(compiled=True).fit(toy_drawings(FEW, seed=1), checkpoint, "chain", stop)
+    resumed = chain(compiled=True)
+    resumed.fit(toy_drawings(FEW, seed=1), checkpoint, "chain")
+    assert resumed.curve == undisturbed.curve
+    for name, array in undisturbed.state().items():
+        np.testing.assert_array_equal(resumed.state()[name], array)
 
 
 def test_the_batch_is_cut_into_all_its_rows_once():
@@ -170,6 +263,8 @@ def test_mixup_of_sequences_is_refused():
     given = load_params().learner("lstm").model_dump()
     given["augmentation"] |= {"mixup": 0.2}
     learner = Lstm(LearnerParams.model_validate(given), num_words=NUM_WORDS, seed=(1, 2), threads=1)
+    with pytest.raises(SketchstackError, match="mixup mixes pictures, and lstm takes sequences"):
+        learner.check(1)
     with pytest.raises(SketchstackError, match="mixup mixes pictures, and this learner takes sequences"):
         learner.batches(toy_drawings(FEW, seed=1)).batch(0)
 
@@ -187,6 +282,12 @@ def test_adversarial_adds_the_loss_of_inputs_moved_against_the_network():
     slope = (odds - targets) @ learner.model.linear.weight.detach().numpy()
     moved = images.reshape(BATCH, -1) + 0.05 * np.sign(slope)
     by_hand = (loss_of(learner, images, batch.labels) + loss_of(learner, moved, batch.labels)) / 2
+    against = moved @ learner.model.linear.weight.detach().numpy().T + learner.model.linear.bias.detach().numpy()
+    moved_odds = np.exp(against) / np.exp(against).sum(1, keepdims=True)
+    slope_of_weights = (odds - targets).T @ images.reshape(BATCH, -1) + (moved_odds - targets).T @ moved
+    for parts in (1, 5):
+        gradient = gradients(plain(adversarial=0.05, micro_batches=parts))["linear.weight"]
+        np.testing.assert_allclose(gradient, slope_of_weights / 2 / BATCH, atol=1e-5)
     assert by_hand > loss_of(learner, images, batch.labels) + 1e-3
     loss, _ = learner.train_step(batch, 0.01)
     assert float(loss) == pytest.approx(by_hand, rel=1e-4)
@@ -207,6 +308,60 @@ def test_where_memory_is_short_the_parts_get_smaller_and_the_batch_stays(tmp_pat
     resumed.fit(toy_drawings(FEW, seed=1), checkpoint, "plain")
     assert resumed.micro_batches == 4
     assert "memory" not in capsys.readouterr().out
+
+
+def test_where_memory_is_short_for_predictions_fewer_are_made_at_a_time():
+    drawings, enough, short = toy_drawings(50, seed=3), plain(), plain(largest=9)
+    for learner in (enough, short):
+        learner.build()
+    np.testing.assert_allclose(short.predict_proba(drawings), enough.predict_proba(drawings), atol=1e-6)
+    short.params.network["largest"] = 0
+    short.build()
+    with pytest.raises(torch.OutOfMemoryError):
+        short.predict_proba(drawings)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("CUDA error: out of memory")])
+def test_a_step_that_memory_fails_after_the_weights_have_moved_is_not_taken_twice(error, tmp_path, monkeypatch):
+    def fail(self) -> None:
+        raise error
+
+    monkeypatch.setattr(Plain, "_update_average", fail)
+    with pytest.raises(SketchstackError, match="not enough memory for the network's weights"):
+        fitted(tmp_path)
+
+
+def test_the_seconds_of_a_fit_are_those_of_all_its_lives(tmp_path):
+    def stop(row: EpochRow) -> None:
+        time.sleep(0.5)
+        raise KeyboardInterrupt
+
+    checkpoint = Checkpoint(tmp_path, {}, seconds=None, steps=1)
+    with pytest.raises(KeyboardInterrupt):
+        plain().fit(toy_drawings(FEW, seed=1), checkpoint, "plain", stop)
+    found = checkpoint.read()
+    assert found
+    state, progress = found
+    checkpoint.write(state, {**progress, "seconds": progress["seconds"] + 100})
+    resumed = plain()
+    resumed.fit(toy_drawings(FEW, seed=1), checkpoint, "plain")
+    assert 100 < resumed.seconds < 200
+
+
+def test_weights_that_saw_held_out_drawings_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(_base, "BASE", tmp_path / "models" / "base")
+    folder = tmp_path / "models" / "base" / "seresnet" / "fold0"
+    folder.mkdir(parents=True)
+    former = plain()
+    former.build()
+    former.save(folder)
+    path = folder / "weights.safetensors"
+    file = {"path": str(path), "sha256": file_hash(path)}
+    with pytest.raises(
+        SketchstackError, match=r"fold0/weights\.safetensors was fitted to drawings of this competition"
+    ):
+        fitted(tmp_path, initial_weights=file)
+    fitted(tmp_path, initial_weights=file | {"path": str(path.rename(tmp_path / path.name))})
 
 
 def test_where_not_one_drawing_fits_it_is_told(tmp_path):

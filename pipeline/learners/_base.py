@@ -10,6 +10,8 @@ import difflib
 import importlib
 import math
 import os
+import time
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -21,12 +23,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
 from pipeline.artefacts import file_hash
-from pipeline.batches import Batch, Batches, made_ahead
+from pipeline.batches import Batch, Batches, made_ahead, some_rows
 from pipeline.checkpoints import Checkpoint, State
 from pipeline.drawings import Drawings, Shards
-from pipeline.encodings import Distortion, identity, mirror
+from pipeline.encodings import Distortion, identity, mirror, pen_movements, points
 from pipeline.errors import SketchstackError
 from pipeline.params import InitialWeights, LearnerParams, Training, check_keywords
+from pipeline.predictions import BASE
 from pipeline.progress import progress_bar
 
 LEARNERS = Path(__file__).parent
@@ -113,32 +116,52 @@ class Learner(ABC):
         encode: drawings, their distortion and keyword params → the network's inputs.
         network: the number of words and keyword params → a network of those inputs that gives (B, num_words) logits.
         search: what `pipeline.tune` cannot guess from types, by the place in the block; see there.
+        several_devices: whether several can train it together.
         devices: how many train it together, a process each.
         rank: which of them this process is; the first, 0, does all that is done once.
+        seconds: that `fit` has taken, in former lives of the run too.
     """
 
     encode: ClassVar[Callable[..., Any]]
     network: Callable[..., Any]
     search: ClassVar[Mapping[str, Any]] = {}
+    several_devices: ClassVar[bool] = False
 
     def __init__(self, params: LearnerParams, *, num_words: int, seed: tuple[int, ...], threads: int) -> None:
         self.params, self.num_words, self.seed, self.threads = params, num_words, seed, threads
         self.micro_batches = params.training.micro_batches
         self.rank, self.devices = 0, 1
         self.curve: list[EpochRow] = []
+        self.seconds = 0.0
+
+    @property
+    def name(self) -> str:
+        """The name of its file."""
+        return type(self).__module__.rpartition(".")[2]
+
+    def check(self, devices: int) -> None:
+        """Look for params that would stop a run only when its turn has come.
+
+        Raises:
+            SketchstackError: the learner cannot do what they ask for.
+        """
+        if devices > 1 and not self.several_devices:
+            raise SketchstackError(
+                f"params.yaml: devices is {devices}, and only torch learners train on several; {self.name} runs in "
+                "Keras: set devices to 1, or take it out of `ensemble`."
+            )
+        if self.params.augmentation.mixup > 0 and type(self).encode in (pen_movements, points):
+            raise SketchstackError(
+                f"params.yaml: augmentation.mixup mixes pictures, and {self.name} takes sequences; set mixup to 0.0."
+            )
 
     def launch(self, devices: int) -> None:
         """Let `devices` processes go on from here, this one and copies of it, that fit the network together.
 
         Raises:
-            SketchstackError: the learner or the machine cannot do that.
+            SketchstackError: as `check`, or the machine cannot do that.
         """
-        if devices > 1:
-            name = type(self).__module__.rpartition(".")[2]
-            raise SketchstackError(
-                f"params.yaml: devices is {devices}, and only torch learners train on several; {name} runs in Keras: "
-                "set devices to 1, or take it out of `ensemble`."
-            )
+        self.check(devices)
 
     def from_first(self, found: Found) -> Found:
         """What the first of the devices has found, on all of them."""
@@ -196,10 +219,11 @@ class Learner(ABC):
         try:
             return self.network(self.num_words, **self.params.network)
         except (TypeError, ValueError, IndexError, RuntimeError, ZeroDivisionError) as error:
-            where = f"learners.{type(self).__module__.rpartition('.')[2]}"
+            last, where = traceback.extract_tb(error.__traceback__)[-1], f"learners.{self.name}"
             raise SketchstackError(
-                f"params.yaml: {where}.network and {where}.encoding do not make a network "
-                f"({' '.join(str(error).split())}); change the one to fit the other."
+                f"params.yaml: {where}.network and {where}.encoding do not make a network ({type(error).__name__} in "
+                f"{Path(last.filename).name}, line {last.lineno}: {' '.join(str(error).split())}); change the one to "
+                f"fit the other, or mend that line."
             ) from error
 
     def inputs(self, drawings: Drawings, distortion: Distortion) -> Any:
@@ -227,12 +251,14 @@ class Learner(ABC):
         with the same weights as one that was not. Of several devices each calls this; all end with the same weights,
         and the first writes the checkpoints.
         """
+        begun = time.monotonic()
         self.build()
         batches, training = self.batches(drawings), self.params.training
         steps = training.epochs * batches.steps_an_epoch
         if self.micro_batches > batches.batch_size:
             self.set_micro_batches(batches.batch_size)
         start, loss_sum, top1_sum = self._resume(checkpoint)
+        begun -= self.seconds
         for row in self.curve:
             log(row)
         with progress_bar(
@@ -259,7 +285,8 @@ class Learner(ABC):
                 if self.rank == 0 and checkpoint.due(batch.step + 1):
                     progress = {"step": batch.step + 1, "sums": [float(loss_sum), float(top1_sum)]}
                     progress |= {"curve": self.curve, "micro_batches": self.micro_batches, "devices": self.devices}
-                    checkpoint.write(self.state(), progress)
+                    checkpoint.write(self.state(), progress | {"seconds": time.monotonic() - begun})
+        self.seconds = time.monotonic() - begun
 
     def _step(self, batch: Batch, learning_rate: float) -> tuple[Any, Any]:
         """One step, in smaller parts where memory is short: the drawings of the step stay the same.
@@ -296,7 +323,7 @@ class Learner(ABC):
         if progress["micro_batches"] != self.micro_batches:
             self.set_micro_batches(progress["micro_batches"])
         self.set_state(state)
-        self.curve = [EpochRow(*row) for row in progress["curve"]]
+        self.curve, self.seconds = [EpochRow(*row) for row in progress["curve"]], progress["seconds"]
         elsewhere = f", which {progress['devices']} device(s) reached" if progress["devices"] != self.devices else ""
         self._tell(f"going on from step {progress['step']}{elsewhere}")
         return progress["step"], *progress["sums"]
@@ -305,12 +332,18 @@ class Learner(ABC):
         """Put the weights of a file in place of the random ones, where names and shapes agree.
 
         Raises:
-            SketchstackError: the file is missing, is not the one that params.yaml means, or fits nowhere.
+            SketchstackError: the file is missing, is not the one that params.yaml means, fits nowhere, or has seen
+                held-out drawings.
         """
         where = f"params.yaml: training.initial_weights: {file.path}"
+        if BASE.resolve() in Path(file.path).resolve().parents:
+            raise SketchstackError(
+                f"{where} was fitted to drawings of this competition, which are held out in turn: scores would not be "
+                f"out of fold. Name weights that have seen none of them."
+            )
         try:
             given, found = file_hash(Path(file.path)), load_file(file.path)
-        except (OSError, SafetensorError) as error:
+        except (OSError, SafetensorError, TypeError, KeyError) as error:  # the last two: of bfloat16
             raise SketchstackError(f"{where} cannot be read ({error}); name a weights.safetensors.") from None
         if given != file.sha256:
             raise SketchstackError(f"{where} has SHA-256 {given}, not {file.sha256}; put the right one down.")
@@ -341,8 +374,19 @@ class Learner(ABC):
         starts = range(0, len(drawings), PREDICT)
         with self.averaged():
             for start, chunk in zip(starts, made_ahead(encoded, starts), strict=True):
-                found[start : start + PREDICT] = np.mean([self.predict(inputs) for inputs in chunk], axis=0)
+                found[start : start + PREDICT] = np.mean([self._predict(inputs) for inputs in chunk], axis=0)
         return found
+
+    def _predict(self, inputs: Any) -> np.ndarray:
+        """`predict`, in halves where memory is short."""
+        try:
+            return self.predict(inputs)
+        except Exception as error:
+            rows = len(inputs[0] if isinstance(inputs, tuple) else inputs)
+            if rows == 1 or not self.out_of_memory(error):
+                raise
+        halves = [some_rows(inputs, slice(rows // 2)), some_rows(inputs, slice(rows // 2, None))]
+        return np.concatenate([self._predict(half) for half in halves])
 
     def save(self, folder: Path) -> None:
         """Write weights.safetensors into a folder: arrays only, nothing that runs when loaded."""

@@ -64,20 +64,23 @@ class KerasLearner(Learner):
 
     model: keras.Model
 
-    def build(self) -> None:
+    def check(self, devices: int) -> None:
+        super().check(devices)
         if self.params.training.adversarial > 0:
             raise SketchstackError(
-                "params.yaml: training.adversarial is for torch learners, and this one runs in Keras; set it to 0.0."
+                f"params.yaml: training.adversarial is for torch learners, {self.name} runs in Keras; set it to 0.0."
             )
+
+    def build(self) -> None:
         with without_stderr():
             import keras
 
-            self._fix_threads()
+            self._set_up_backend()
         keras.utils.clear_session(free_memory=False)
         keras.utils.set_random_seed(int(np.random.SeedSequence(self.seed).generate_state(1)[0]))
         precision = {"float32": "float32", "bfloat16": "mixed_bfloat16"}[self.params.training.precision]
         keras.config.set_dtype_policy(precision)
-        self.words = np.eye(self.num_words, dtype=np.float32)
+        self.one_hot = np.eye(self.num_words, dtype=np.float32)
         self.model = self.made_network()
         self._compile()
 
@@ -104,7 +107,7 @@ class KerasLearner(Learner):
         self.model.compile(optimiser, loss, metrics=["categorical_accuracy"], jit_compile=training.compile)
         optimiser.build(weights)
 
-    def _fix_threads(self) -> None:
+    def _set_up_backend(self) -> None:
         if os.environ["KERAS_BACKEND"] == "torch":
             import torch
 
@@ -114,6 +117,7 @@ class KerasLearner(Learner):
                 torch.set_float32_matmul_precision("high")
             torch.set_num_threads(self.threads)
             torch.use_deterministic_algorithms(True, warn_only=on_gpu)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
             torch.backends.cudnn.benchmark = False
             return
         import tensorflow as tf
@@ -130,9 +134,9 @@ class KerasLearner(Learner):
         parts, loss_sum, top1_sum = batch.parts(self.micro_batches), 0.0, 0.0
         alike = len({len(part.labels) for part in parts}) == 1
         for part in parts:
-            targets, share = self.words[part.labels], len(part.labels) / len(batch.labels)
+            targets, share = self.one_hot[part.labels], len(part.labels) / len(batch.labels)
             if part.share < 1:
-                targets = np.float32(part.share) * targets + np.float32(1 - part.share) * self.words[part.mixed]
+                targets = np.float32(part.share) * targets + np.float32(1 - part.share) * self.one_hot[part.mixed]
             # Keras takes the plain mean of the parts' gradients, so a larger part must weigh more.
             weights = None if alike else np.full(len(part.labels), share * len(parts), np.float32)
             loss, top1 = self.model.train_on_batch(self._arrays(part.inputs), targets, weights)

@@ -6,7 +6,7 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -21,23 +21,29 @@ from pipeline.errors import SketchstackError
 from pipeline.learners._base import DROPOUT, EpochLog, Found, Learner
 
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
+SHORT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")  # in a RuntimeError
 PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 class TorchLearner(Learner):
     """A learner whose `network` returns a torch module that maps inputs to logits (B, num_words).
 
-    Images come as float32 (B, channels, side, side) in 0..1, sequences as float32 (B, T, C) and int64 lengths (B,).
+    Images come as float32 (B, channels, side, side) in 0..1, sequences as float32 (B, T, C) and int64 lengths (B,), on
+    the CPU even where all else is on a GPU. A GPU multiplies float32 matrices in TF32, with ten bits after the point.
     Runs on a GPU where torch sees one, on several of them (or several processes, without any) after `launch`. Each
     takes its share of a batch; batch norms take the statistics of that share, and the first device's are kept.
     """
 
     model: torch.nn.Module
+    run: Callable[..., torch.Tensor]  # the model, compiled where params ask for that
     optimiser: torch.optim.Optimizer
     average: dict[str, torch.Tensor]  # moving averages of the network's real numbers; empty before the first step
     statistics: list[torch.Tensor]  # what batch norms gather as they train
 
+    several_devices = True
+
     def launch(self, devices: int) -> None:
+        super().launch(devices)
         if devices == 1:
             return
         if 0 < torch.cuda.device_count() < devices:
@@ -69,15 +75,18 @@ class TorchLearner(Learner):
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it matrix products do not repeat
             torch.set_float32_matmul_precision("high")
         torch.set_num_threads(self.threads)
-        # A GPU lacks deterministic kernels for a few operations: torch then says which, once.
+        # A GPU lacks deterministic kernels for a few operations: torch then says which, once. Attention keeps its
+        # faster kernel there, which adds in no fixed order.
         torch.use_deterministic_algorithms(True, warn_only=on_gpu)
         torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
         torch.backends.cudnn.benchmark = False
         torch.manual_seed(_seed_of(self.seed))
         module = self.made_network()
         self.model = module.to(self.device).to(memory_format=torch.channels_last)
-        if self.params.training.compile:
-            self.model.compile()
+        # Not `model.compile()`: that compiles nothing of a Sequential but the modules of our own in it.
+        self.run = torch.compile(self.model) if self.params.training.compile else self.model
+        if on_gpu and self.params.training.precision == "bfloat16" and not torch.cuda.is_bf16_supported(False):
+            self._tell("this GPU computes bfloat16 by way of float32, which is slow; set precision to float32")
         self.average = {}
         norms = [each for each in self.model.modules() if isinstance(each, torch.nn.modules.batchnorm._NormBase)]
         self.statistics = [each for norm in norms for each in norm.buffers()]
@@ -105,7 +114,9 @@ class TorchLearner(Learner):
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.params.training.clip_norm)
             self.optimiser.step()
             self._update_average()
-        except torch.OutOfMemoryError:
+        except Exception as error:
+            if not self.out_of_memory(error):
+                raise
             raise SketchstackError(
                 "there is not enough memory for the network's weights, gradients and their averages; make it smaller."
             ) from None
@@ -118,9 +129,8 @@ class TorchLearner(Learner):
         self.optimiser.zero_grad()
         loss_sum, right = torch.zeros((2, 1), dtype=torch.float64, device=self.device)
         for part in batch.parts(self.micro_batches):
-            loss, logits, labels = self._loss(part)
-            (loss * (len(labels) / len(batch.labels))).backward()
-            loss_sum += loss.detach() * len(labels)
+            loss, logits, labels = self._backward(part, len(part.labels) / len(batch.labels))
+            loss_sum += loss * len(labels)
             right += (logits.argmax(1) == labels).sum()
         return loss_sum[0] / len(batch.labels), right[0] / len(batch.labels)
 
@@ -131,17 +141,18 @@ class TorchLearner(Learner):
         """
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
-        mine = torch.cat([*(mean.float().reshape(1) for mean in means), *(each.flatten() for each in gradients)])
-        shares = torch.cat([mine * rows, mine.new_full((1,), rows)])
-        torch.distributed.all_reduce(shares)
-        mean = shares[:-1] / shares[-1]
-        found, flat = mean[: len(means)], mean[len(means) :]
+        one = torch.ones(1, device=self.device)
+        mine = [one, *(mean.float().reshape(1) for mean in means), *(gradient.flatten() for gradient in gradients)]
+        mean = torch.cat(mine).mul_(rows)
+        torch.distributed.all_reduce(mean)
+        mean /= mean[0].clone()  # the rows of all
+        found, flat = mean[1 : len(means) + 1], mean[len(means) + 1 :]
         for weight, part in zip(weights, flat.split([weight.numel() for weight in weights]), strict=True):
             weight.grad = torch.empty_like(weight).copy_(part.view_as(weight))
         return list(found)
 
-    def _loss(self, part: Batch) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Mean loss of some drawings; their logits (B, num_words) and labels (B,).
+    def _backward(self, part: Batch, weight: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Add the gradients of some drawings, times `weight`; return their mean loss, logits and likelier labels (B,).
 
         With `adversarial`, half of the loss is that of inputs moved by so much along the sign of its gradient: the
         fast gradient sign method, https://arxiv.org/abs/1412.6572.
@@ -151,21 +162,24 @@ class TorchLearner(Learner):
 
         def loss_of(inputs: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
             with self._autocast():
-                logits = self.model(*inputs).float()
+                logits = self.run(*inputs).float()
             smoothing = self.params.training.label_smoothing
             loss = cross_entropy(logits, labels, label_smoothing=smoothing)
             if part.share < 1:
                 loss = part.share * loss + (1 - part.share) * cross_entropy(logits, mixed, label_smoothing=smoothing)
             return loss, logits
 
+        likelier = labels if part.share >= 0.5 else mixed
+        loss, logits = loss_of([inputs[0].requires_grad_(step > 0), *inputs[1:]])
         if step == 0:
-            loss, logits = loss_of(inputs)
-            return loss, logits.detach(), labels
-        inputs[0].requires_grad_()
-        loss, logits = loss_of(inputs)
-        (slope,) = torch.autograd.grad(loss, inputs[0], retain_graph=True)
-        against, _ = loss_of([(inputs[0] + step * slope.sign()).detach(), *inputs[1:]])
-        return (loss + against) / 2, logits.detach(), labels
+            (loss * weight).backward()
+            return loss.detach(), logits.detach(), likelier
+        (loss * (weight / 2)).backward()
+        slope = inputs[0].grad
+        assert slope is not None
+        against, _ = loss_of([inputs[0].detach() + step * slope.sign(), *inputs[1:]])
+        (against * (weight / 2)).backward()
+        return (loss.detach() + against.detach()) / 2, logits.detach(), likelier
 
     def _tracked(self) -> dict[str, torch.Tensor]:
         return {name: tensor for name, tensor in self.model.state_dict().items() if tensor.is_floating_point()}
@@ -194,8 +208,7 @@ class TorchLearner(Learner):
             tracked[name].copy_(tensor)
 
     def out_of_memory(self, error: Exception) -> bool:
-        # On a CPU the allocator raises a plain RuntimeError.
-        return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in SHORT_OF_MEMORY)
 
     def set_micro_batches(self, count: int) -> None:
         self.micro_batches = count
@@ -207,7 +220,7 @@ class TorchLearner(Learner):
     def predict(self, inputs: Any) -> np.ndarray:
         self.model.eval()
         with self._autocast():
-            logits = self.model(*self._tensors(inputs)).float()
+            logits = self.run(*self._tensors(inputs)).float()
         return logits.softmax(1).cpu().numpy()
 
     def _autocast(self) -> AbstractContextManager[None]:

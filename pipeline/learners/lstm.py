@@ -58,7 +58,9 @@ class ConvLSTM(nn.Module):
         for stride, convolution in zip(self.strides, self.convolutions, strict=True):
             x, lengths = convolution(x), (lengths + stride - 1) // stride
         packed = pack_padded_sequence(x.transpose(1, 2).float(), lengths, batch_first=True, enforce_sorted=False)
-        outputs, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True)  # (B, T', 2 * units), 0 behind the end
+        with torch.autocast(x.device.type, enabled=False):  # on a GPU it would run an LSTM in float16, bfloat16 or not
+            outputs = self.lstm(packed)[0]
+        outputs, _ = pad_packed_sequence(outputs, batch_first=True)  # (B, T', 2 * units), 0 behind the end
         inside = torch.arange(outputs.shape[1])[None, :, None] < lengths[:, None, None]  # (B, T', 1)
         inside = inside.to(outputs.device, non_blocking=True)
         mean = outputs.sum(1) / lengths[:, None].to(outputs, non_blocking=True)

@@ -78,7 +78,7 @@ class StrokeNet(nn.Module):
     def forward(self, points: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Walk, describe and place in float32, whatever the precision of what is learned."""
         with torch.autocast(points.device.type, enabled=False):
-            samples, pace = walk(points.float(), lengths.to(points.device), self.shares)
+            samples, pace = walk(points.float(), lengths.to(points.device, non_blocking=True), self.shares)
             described, weights = described_samples(samples, pace), self.written(samples[:, :2], pace)
         features = self.learned(described)  # (B, C, samples)
         grid = weights.to(features.dtype) @ features.transpose(1, 2)  # (B, side * side, C): channels last

@@ -77,7 +77,8 @@ class Transformer(nn.Module):
 
     def forward(self, points: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
         """Nothing behind the end is seen, by a convolution, by attention or by the mean."""
-        inside = torch.arange(points.shape[1], device=points.device) < lengths.to(points.device)[:, None]  # (B, T)
+        lengths = lengths.to(points.device, non_blocking=True)
+        inside = torch.arange(points.shape[1], device=points.device) < lengths[:, None]  # (B, T)
         strokes = (points[:, :, 2] * STROKES).round()  # inputs may have been moved a little
         x = described(points, strokes, self.octaves).transpose(1, 2)  # (B, FEATURES, T)
         for convolution in self.convolutions:
