@@ -1,6 +1,6 @@
 # Sketchstack. `make` without a target lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint tune bench bench-data bench-train bench-effects submit compare report data profile
+.PHONY: help setup repro test lint tune bench bench-data bench-train bench-effects bench-plain bench-kills bench-scores submit compare report data profile
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON := .venv/bin/python
@@ -48,7 +48,7 @@ tune: $(INSTALLED) ## search a learner's params: LEARNER=lstm TRIALS=30; can be 
 	@$(PYTHON) -m pipeline.tune $(or $(LEARNER),$(error which learner? make tune LEARNER=lstm)) \
 		$(if $(TRIALS),--trials $(TRIALS))
 
-bench: bench-data bench-train ## all benchmarks but that of the training means, which takes most of an hour
+bench: bench-data bench-train ## the benchmarks of data and of training
 
 bench-data: $(INSTALLED) ## shuffle, batches and shards of data/mini against the published way; nothing else should run
 	@for name in shuffle memory batches first_batch shard_size; do $(PYTHON) -m bench.$$name || exit 1; echo; done
@@ -58,6 +58,15 @@ bench-train: $(INSTALLED) ## training steps of every learner, fed and from memor
 
 bench-effects: $(INSTALLED) ## what each means of training is worth on 60 words of data/mini; can be stopped and goes on
 	@$(PYTHON) -m bench.effects
+
+bench-plain: $(INSTALLED) ## plain references in the time of a trained learner of the mini profile: LEARNER=strokenet
+	@$(PYTHON) -m bench.plain $(or $(LEARNER),$(error which learner? make bench-plain LEARNER=strokenet))
+
+bench-kills: $(INSTALLED) ## kill every learner again and again, and compare the bytes
+	@$(PYTHON) -m bench.kills
+
+bench-scores: $(INSTALLED) ## write the scores of the run that is there as bench/results/PROFILE.md
+	@$(PYTHON) -m bench.scores
 
 compare: ## two runs side by side (not there yet)
 	@echo 'make compare: pipeline/compare.py comes with a later part; `dvc metrics diff` compares scores.' >&2; exit 1

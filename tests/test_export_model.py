@@ -28,7 +28,10 @@ from tests.conftest import ROOT, failing_main, run_main
 from tests.test_export import WORDS, all_rows, write_folds
 
 HELD_OUT = 1
-NAMES = {"seresnet": ["images"], "mobilenet": ["images"], "lstm": ["points", "lengths"], "gru": ["points", "lengths"]}
+TORCH = ("seresnet", "lstm", "strokenet", "transformer", "scattering")
+SEQUENCES = ("lstm", "gru", "strokenet", "transformer")
+NAMES = {name: ["points", "lengths"] if name in SEQUENCES else ["images"] for name in (*TORCH, "gru", "mobilenet")}
+ENCODED = {"lstm": "pen_movements", "gru": "pen_movements", "strokenet": "points", "transformer": "points"}
 
 
 def write_training_params(home: Path) -> None:
@@ -38,7 +41,7 @@ def write_training_params(home: Path) -> None:
     params["threads"] = 1
     for name in NAMES:
         params["learners"][name]["training"] |= {"epochs": 2, "batch_size": 16}
-    for name in ("lstm", "gru"):
+    for name in SEQUENCES:
         params["learners"][name]["encoding"]["length"] = 20  # toy drawings have 12 points or 24
     # Its many norms remember their start for hundreds of steps, and till then call all drawings the same.
     params["learners"]["mobilenet"]["training"]["epochs"] = 16
@@ -57,7 +60,7 @@ def trained(tmp_path_factory):
     write_training_params(home)
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(home)
-        for name in ("seresnet", "lstm"):
+        for name in TORCH:
             run_main(train, name, HELD_OUT)
     return home
 
@@ -90,7 +93,7 @@ def inputs_of(learner: Learner, rows: slice) -> tuple[np.ndarray, ...]:
 def check_description(about: dict[str, str], name: str) -> None:
     assert json.loads(about["words"]) == list(WORDS.names)
     encoding = json.loads(about["encoding"])
-    assert encoding.pop("function") == ("raster" if name in ("seresnet", "mobilenet") else "pen_movements")
+    assert encoding.pop("function") == ENCODED.get(name, "raster")
     assert encoding == load_params().learner(name).encoding
     assert about["learner"] == name
     assert about["held_out_fold"] == str(HELD_OUT)
@@ -98,7 +101,7 @@ def check_description(about: dict[str, str], name: str) -> None:
     assert "Returns:" in about["encoding_doc"]
 
 
-@pytest.mark.parametrize("name", ["seresnet", "lstm"])
+@pytest.mark.parametrize("name", TORCH)
 def test_onnx_gives_the_probabilities_of_any_number_of_drawings(name, home, tmp_path, capsys):
     import onnxruntime
 
@@ -112,7 +115,7 @@ def test_onnx_gives_the_probabilities_of_any_number_of_drawings(name, home, tmp_
     assert [each.name for each in session.get_inputs()] == NAMES[name]
     assert all(each.shape[0] == "drawings" for each in (*session.get_inputs(), *session.get_outputs()))
     learner = plain_learner(name)
-    assert name == "seresnet" or {*inputs_of(learner, slice(0, 150))[1]} == {12, 20}
+    assert name not in SEQUENCES or {*inputs_of(learner, slice(0, 150))[1]} == {12, 20}
     for rows in (slice(0, 150), slice(7, 8), slice(20, 53)):
         arrays = inputs_of(learner, rows)
         (found,) = session.run(["probabilities"], dict(zip(NAMES[name], arrays, strict=True)))

@@ -6,11 +6,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 
 from pipeline.errors import SketchstackError
+from pipeline.learners import _base
 from pipeline.learners._base import available, learner_class, rate_at
 from pipeline.params import check_keywords, load_params
 from tests.conftest import ROOT
@@ -76,6 +78,30 @@ def test_a_wrong_network_param_is_refused_by_name(change, message):
     block = {**load_params().learner("gru").network, **change}
     with pytest.raises(SketchstackError, match=message):
         check_keywords("network", block, learner_class("gru").network)
+
+
+def test_a_network_without_its_star_is_told_where_it_belongs():
+    def network(self, num_words, units: int) -> None: ...
+
+    with pytest.raises(SketchstackError, match=r"network\.units is no keyword-only argument: put `\*` before it"):
+        check_keywords("network", {"units": 8}, network)
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        ("", "defines no `class Learner`; see the README"),
+        ("class Learner:\n    encode = print", "`class Learner` defines no `network`; see the README"),
+        ("class Learner:\n    def network(self): ...", "`class Learner` defines no `encode`; see the README"),
+    ],
+)
+def test_a_file_without_a_whole_learner_is_refused(code, message, monkeypatch):
+    module = ModuleType("pipeline.learners.half")
+    exec(code, module.__dict__)
+    monkeypatch.setitem(sys.modules, "pipeline.learners.half", module)
+    monkeypatch.setattr(_base, "available", lambda: ["half"])
+    with pytest.raises(SketchstackError, match=message):
+        learner_class("half")
 
 
 def test_a_missing_network_param_is_refused_by_name():

@@ -310,6 +310,14 @@ def test_where_memory_is_short_the_parts_get_smaller_and_the_batch_stays(tmp_pat
     assert "memory" not in capsys.readouterr().out
 
 
+def test_a_network_that_gives_another_shape_is_told():
+    learner = plain()
+    learner.build()
+    learner.num_words += 1
+    with pytest.raises(SketchstackError, match=r"the network of 5 words gave \(32, 4\) for 32 drawings, not \(32, 5\)"):
+        learner.train_step(a_batch(learner), 0.01)
+
+
 def test_where_memory_is_short_for_predictions_fewer_are_made_at_a_time():
     drawings, enough, short = toy_drawings(50, seed=3), plain(), plain(largest=9)
     for learner in (enough, short):

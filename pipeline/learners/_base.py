@@ -66,7 +66,7 @@ def learner_class(name: str) -> type[Learner]:
     """Find a learner by its name.
 
     Raises:
-        SketchstackError: there is no such file, or it defines no `class Learner`.
+        SketchstackError: there is no such file, or it defines no `class Learner` with `encode` and `network`.
     """
     if name not in available():
         near = difflib.get_close_matches(name, available(), 1)
@@ -79,6 +79,11 @@ def learner_class(name: str) -> type[Learner]:
         raise SketchstackError(
             f"pipeline/learners/{name}.py defines no `class Learner`; see the README for an example."
         )
+    for part in ("encode", "network"):
+        if not hasattr(found, part):
+            raise SketchstackError(
+                f"pipeline/learners/{name}.py: `class Learner` defines no `{part}`; see the README for an example."
+            )
     return found
 
 

@@ -163,6 +163,11 @@ class TorchLearner(Learner):
         def loss_of(inputs: list[torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
             with self._autocast():
                 logits = self.run(*inputs).float()
+            if logits.shape != (len(labels), self.num_words):
+                raise SketchstackError(
+                    f"pipeline/learners/{self.name}.py: the network of {self.num_words} words gave "
+                    f"{tuple(logits.shape)} for {len(labels)} drawings, not {(len(labels), self.num_words)} logits."
+                )
             smoothing = self.params.training.label_smoothing
             loss = cross_entropy(logits, labels, label_smoothing=smoothing)
             if part.share < 1:
