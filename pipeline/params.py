@@ -419,9 +419,7 @@ def check_keywords(place: str, block: dict[str, Any], function: Callable[..., An
         positional = inspect.signature(function).parameters.keys() - fields.keys()
         for fault in error.errors():
             message = f"{fault['msg']} (it is {fault['input']!r})"
-            unknown = (
-                "is no keyword-only argument: put `*` before it" if fault["loc"][0] in positional else "is unknown"
-            )
+            unknown = "does not stand behind a `*` in the signature" if fault["loc"][0] in positional else "is unknown"
             what = {"extra_forbidden": unknown, "missing": "is missing"}.get(fault["type"], message)
             faults.append(".".join([place, *map(str, fault["loc"])]) + f" {what}")
         raise SketchstackError(f"{PARAMS}: {'; '.join(faults)}. That block has {known}.") from None

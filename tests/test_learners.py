@@ -83,7 +83,7 @@ def test_a_wrong_network_param_is_refused_by_name(change, message):
 def test_a_network_without_its_star_is_told_where_it_belongs():
     def network(self, num_words, units: int) -> None: ...
 
-    with pytest.raises(SketchstackError, match=r"network\.units is no keyword-only argument: put `\*` before it"):
+    with pytest.raises(SketchstackError, match=r"network\.units does not stand behind a `\*` in the signature"):
         check_keywords("network", {"units": 8}, network)
 
 

@@ -205,7 +205,7 @@ def takes(images: object, *, side: int, margin: float) -> None:
         ({"side": 8, "margin": 1.0, "sied": 8}, "encoding.sied is unknown. That block has side, margin."),
         ({"side": 8}, "encoding.margin is missing. That block has side, margin."),
         ({"side": "8", "margin": 1.0}, "encoding.side Input should be a valid integer (it is '8')"),
-        ({"side": 8, "margin": 1.0, "images": 0}, "encoding.images is unknown"),
+        ({"side": 8, "margin": 1.0, "images": 0}, "encoding.images does not stand behind a `*` in the signature"),
     ],
 )
 def test_a_block_is_checked_against_the_function_that_takes_it(block, told):
