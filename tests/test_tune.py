@@ -201,9 +201,9 @@ def test_a_study_ends_with_the_same_trials_however_often_it_is_stopped(tmp_path)
     for home in (undisturbed, disturbed):
         code = home / "pipeline" / "tune.py"
         code.write_text(code.read_text().replace("RANDOM = 8", "RANDOM = 3"))
-    ended(tune(undisturbed, "--trials", "8"))  # 3 at random, then those that depend on what was found
-    for trial, stop in ((0, signal.SIGKILL), (1, signal.SIGINT), (3, signal.SIGKILL), (6, signal.SIGINT)):
-        stopped = tune(disturbed, "--trials", "8")
+    ended(tune(undisturbed, "--trials", "11"))  # 3 at random, then those that depend on what was found
+    for trial, stop in ((0, signal.SIGKILL), (2, signal.SIGINT), (4, signal.SIGKILL), (8, signal.SIGINT)):
+        stopped = tune(disturbed, "--trials", "11")
         await_checkpoint(stopped, disturbed, trial)
         os.killpg(stopped.pid, stop)  # as Ctrl-C in a terminal does
         if stop is signal.SIGINT:
@@ -212,11 +212,11 @@ def test_a_study_ends_with_the_same_trials_however_often_it_is_stopped(tmp_path)
             assert "below `learners:`" in printed
         else:
             stopped.communicate()
-    out_of_time = ended(tune(disturbed, "--trials", "8", "--seconds", "3"))
+    out_of_time = ended(tune(disturbed, "--trials", "11", "--seconds", "3"))
     assert "Stopped (out of time)" in out_of_time
-    ended(tune(disturbed, "--trials", "8"))
+    ended(tune(disturbed, "--trials", "11"))
     assert outcomes(disturbed) == outcomes(undisturbed)
-    assert len(outcomes(disturbed)) == 8
+    assert len(outcomes(disturbed)) == 11
 
 
 @pytest.mark.slow
