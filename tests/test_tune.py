@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -273,6 +274,14 @@ def test_a_block_in_force_that_does_not_train_is_told_at_once(tmp_path):
     assert process.returncode == 1
     assert "learners.plain in force does not train" in " ".join(errors.split())
     assert "5 heads do not divide 12" in " ".join(errors.split())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def interrupts() -> Iterator[None]:
+    """Let processes that are started here take SIGINT, which a shell has those ignore that it starts with `&`."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
