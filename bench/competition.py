@@ -19,6 +19,7 @@ import yaml
 
 from bench.tables import ROOT, Measured, publish
 from pipeline.errors import SketchstackError
+from pipeline.fitting import LOGS
 from pipeline.params import Params, load_params
 
 PROFILE = ROOT / "profiles" / "mini.yaml"
@@ -127,6 +128,19 @@ def run_shuffle(home: Path, cache: Path | None = None) -> Stage:
     begun = time.perf_counter()
     found = run_child("bench.shuffle_once", home, cache)
     return Stage(found["seconds"], time.perf_counter() - begun, found["peak"])
+
+
+def seconds_of(home: Path, learner: str, fold: int) -> dict[str, float]:
+    """Seconds of a training stage that ran in a folder: `fit` and `predict`.
+
+    Raises:
+        SketchstackError: it has left none.
+    """
+    path = home / LOGS / learner / f"fold{fold}" / "seconds.json"
+    if not path.exists():
+        raise SketchstackError(f"{path} is absent: run `dvc repro` in {home} first.")
+    found: dict[str, float] = json.loads(path.read_text())
+    return found
 
 
 def run_child(module: str, home: Path, cache: Path | None = None) -> dict[str, float]:

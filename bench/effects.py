@@ -20,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.competition import mini_params, run_child, run_shuffle
-from bench.tables import RESULTS, ROOT, WIDTH, Bar, Measured, Row, hardware, record
+from bench.tables import RESULTS, ROOT, WIDTH, Bar, Measured, Row, hardware, markdown_table, mean_and_spread, record
 from pipeline.artefacts import file_hash, whole_file
 from pipeline.errors import one_paragraph_errors
 from pipeline.params import LearnerParams, Params, Pseudo, fingerprint
@@ -220,12 +220,6 @@ def cells(effect: Effect) -> list[str]:
     return [effect.name, ", ".join(changes), mean_and_spread(effect.scores, ".4f"), gain, seconds]
 
 
-def mean_and_spread(values: Sequence[float], form: str) -> str:
-    """Mean ± standard deviation over seeds; the mean alone of one seed."""
-    spread = f" ± {statistics.stdev(values):.4f}" if len(values) > 1 else ""
-    return f"{statistics.mean(values):{form}}{spread}"
-
-
 def show(effects: Sequence[Effect], title: str) -> None:
     """Print the table."""
     table = Table(*HEADER, title=title, title_justify="left", title_style="bold")
@@ -236,8 +230,7 @@ def show(effects: Sequence[Effect], title: str) -> None:
 
 def markdown(effects: Sequence[Effect], title: str, notes: Sequence[str]) -> str:
     """The table as effects.md."""
-    lines = [HEADER, ["---"] * len(HEADER), *map(cells, effects)]
-    return "\n".join([f"{title}. {hardware()}.", "", *notes, "", *(f"| {' | '.join(line)} |" for line in lines), ""])
+    return "\n".join([f"{title}. {hardware()}.", "", *notes, "", markdown_table(HEADER, map(cells, effects)), ""])
 
 
 def store(effects: Sequence[Effect], title: str, notes: list[str], folder: Path = RESULTS) -> None:

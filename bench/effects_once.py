@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from bench.first_batch_once import HELD_OUT
-from bench.train_once import first_learner
+from bench.train_once import first_learner, training_rows
 from pipeline.checkpoints import Checkpoint
 from pipeline.drawings import NO_LABEL, Shards
 from pipeline.fitting import open_folds, others
@@ -23,9 +23,10 @@ def main() -> None:
     another, whose words are withheld. weights.safetensors in the working directory takes the last weights.
     """
     params = load_params()
-    known, rows, found = others(params.folds, HELD_OUT), open_folds([HELD_OUT]), dict[str, float]()
+    rows, found = open_folds([HELD_OUT]), dict[str, float]()
     if params.pseudo.learners:
-        labelled, pool = open_folds(known[:1]), open_folds(known[1:])
+        first, *rest = others(params.folds, HELD_OUT)
+        labelled, pool = open_folds([first]), open_folds(rest)
         epochs = 2 * params.learner(params.ensemble[0]).training.epochs
         teacher = fitted(params, labelled, epochs)
         found["teacher"] = max(score(each, rows, mirrored=False) for each in (teacher, fitted(params, labelled)))
@@ -35,7 +36,7 @@ def main() -> None:
         training = Shards([*labelled.shards, *taken.shards])
         learner = fitted(params, training, round(epochs * len(labelled) / len(training)))
     else:
-        learner = fitted(params, open_folds(known))
+        learner = fitted(params, training_rows(params))
     learner.save(Path())
     found |= {"map3": score(learner, rows, mirrored=False), "map3_mirrored": score(learner, rows, mirrored=True)}
     print(json.dumps(found))

@@ -24,7 +24,7 @@ import numpy as np
 import pandas as pd
 
 from bench import reference
-from bench.competition import mini_params, run_shuffle, scratch_folder, write_copies
+from bench.competition import mini_params, run_shuffle, scratch_folder, seconds_of, write_copies
 from bench.first_batch_once import HELD_OUT
 from bench.tables import RESULTS, Bar, Measured, Row, record, show
 from pipeline.drawings import Shards, open_shards
@@ -261,12 +261,10 @@ def score_and_seconds(home: Path, learner: str) -> tuple[float, float]:
     Raises:
         SketchstackError: it was not trained there.
     """
-    model, log = home / model_folder(learner, HELD_OUT), home / "logs" / learner / f"fold{HELD_OUT}" / "seconds.json"
-    for path in (model, log):
-        if not path.exists():
-            raise SketchstackError(f"{path} is absent: put the mini profile in force and run `dvc repro` there first.")
-    score, seconds = json.loads((model / "metrics.json").read_text())["map3"], json.loads(log.read_text())["fit"]
-    return score, seconds
+    model = home / model_folder(learner, HELD_OUT)
+    if not model.exists():
+        raise SketchstackError(f"{model} is absent: put the mini profile in force and run `dvc repro` there first.")
+    return json.loads((model / "metrics.json").read_text())["map3"], seconds_of(home, learner, HELD_OUT)["fit"]
 
 
 def table(found: dict[str, Scored], ours: float, seconds: float) -> Measured:

@@ -8,12 +8,13 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from bench.tables import RESULTS, ROOT, commit, hardware
+from bench.competition import seconds_of
+from bench.tables import RESULTS, ROOT, commit, hardware, markdown_table, mean_and_spread
 from pipeline.artefacts import whole_file
 from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.params import Params, load_params
@@ -22,36 +23,30 @@ SCORES = Path("models/meta/fold_scores.csv")
 RANKING = Path("submissions/ranking.csv")
 
 
-def table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A table in Markdown."""
-    return [f"| {' | '.join(cells)} |" for cells in (header, ["---"] * len(header), *rows)]
-
-
-def of_folds(home: Path) -> list[str]:
+def of_folds(home: Path) -> str:
     """Each learner's and meta-learner's MAP@3, best first: mean ± standard deviation over folds, each fold, top-1."""
     df = pd.read_csv(home / SCORES)
     folds = sorted(df.fold.unique())
     rows = []
     for (name, kind), group in df.groupby(["name", "kind"], sort=False):
         by_fold = group.set_index("fold")
-        mean, spread = by_fold.map3.mean(), by_fold.map3.std()
-        cells = [f"{by_fold.map3[fold]:.4f}" for fold in folds]
-        rows.append((mean, [str(name), str(kind), f"{mean:.4f} ± {spread:.4f}", *cells, f"{by_fold.top1.mean():.4f}"]))
+        cells = [mean_and_spread([*by_fold.map3], ".4f"), *(f"{by_fold.map3[fold]:.4f}" for fold in folds)]
+        rows.append((by_fold.map3.mean(), [str(name), str(kind), *cells, f"{by_fold.top1.mean():.4f}"]))
     header = ["", "kind", "mean ± std", *(f"fold {fold}" for fold in folds), "top-1"]
-    return table(header, [cells for _, cells in sorted(rows, reverse=True)])
+    return markdown_table(header, [cells for _, cells in sorted(rows, reverse=True)])
 
 
-def of_submissions(home: Path) -> list[str]:
+def of_submissions(home: Path) -> str:
     """Each submission's MAP@3 out of fold with its interval, best first, and the hash of its bytes."""
     header = ["submission", "MAP@3", "95% interval", "SHA-256 of the CSV"]
     rows = []
     for line in pd.read_csv(home / RANKING).itertuples():
         interval = f"{line.low:.4f} to {line.high:.4f}"
         rows.append([str(line.name), f"{line.oof_map3:.4f}", interval, f"`{str(line.sha256)[:16]}…`"])
-    return table(header, rows)
+    return markdown_table(header, rows)
 
 
-def of_time(home: Path, params: Params) -> list[str]:
+def of_time(home: Path, params: Params) -> str:
     """Seconds of fitting and predicting, a row a base learner, and the sum of its folds.
 
     Raises:
@@ -59,42 +54,34 @@ def of_time(home: Path, params: Params) -> list[str]:
     """
     rows = []
     for name in params.base_learners:
-        spent = []
-        for fold in params.folds:
-            path = home / "logs" / name / f"fold{fold}" / "seconds.json"
-            if not path.exists():
-                raise SketchstackError(f"{path} is absent: run `dvc repro` in {home} first.")
-            found = json.loads(path.read_text())
-            spent.append(found["fit"] + found["predict"])
+        spent = [sum(seconds_of(home, name, fold).values()) for fold in params.folds]
         rows.append([name, *(f"{seconds:,.0f}" for seconds in spent), f"{sum(spent):,.0f}"])
-    return table(["seconds", *(f"fold {fold}" for fold in params.folds), "all"], rows)
+    return markdown_table(["seconds", *(f"fold {fold}" for fold in params.folds), "all"], rows)
 
 
-def page(home: Path, notes: Sequence[str]) -> str:
+def page(home: Path, params: Params, notes: Sequence[str]) -> str:
     """All tables of a run.
 
     Args:
         home: where it ran.
+        params: those of the run.
         notes: what else a reader should know, a paragraph each.
     """
-    params = load_params(home / "params.yaml")
     summary = json.loads((home / "folds" / "summary.json").read_text())
     rows = sum(summary["rows_out"][f"fold{fold}"] for fold in params.folds)
     parts = [
-        [f"# The {params.profile} profile: {len(summary['rows_a_word'])} words, {rows:,} drawings"],
-        [
-            f"{len(params.folds)} folds × {len(params.base_learners)} base learners, profiles/{params.profile}.yaml at "
-            f"commit {commit()}. {hardware()}."
-        ],
-        *([note] for note in notes),
-        ["MAP@3 out of fold; the meta-learners and the SuperLearner are fitted on the other folds' rows."],
+        f"# The {params.profile} profile: {len(summary['rows_a_word'])} words, {rows:,} drawings",
+        f"{len(params.folds)} folds × {len(params.base_learners)} base learners, profiles/{params.profile}.yaml at "
+        f"commit {commit()}. {hardware()}.",
+        *notes,
+        "MAP@3 out of fold; the meta-learners and the SuperLearner are fitted on the other folds' rows.",
         of_folds(home),
-        [f"Submissions; the first is `{params.profile}_submission.csv.gz`."],
+        f"Submissions; the first is `{params.profile}_submission.csv.gz`.",
         of_submissions(home),
-        ["Fitting and predicting, by the clock:"],
+        "Fitting and predicting, by the clock:",
         of_time(home, params),
     ]
-    return "\n\n".join("\n".join(part) for part in parts) + "\n"
+    return "\n\n".join(parts) + "\n"
 
 
 def store(home: Path, notes: Sequence[str], folder: Path = RESULTS) -> Path:
@@ -112,7 +99,7 @@ def store(home: Path, notes: Sequence[str], folder: Path = RESULTS) -> Path:
         raise SketchstackError(
             f"{home / 'params.yaml'} is not {profile}, so nobody could repeat the run; adopt its params."
         )
-    text, best = page(home, notes), pd.read_csv(home / RANKING).name[0]
+    text, best = page(home, params, notes), pd.read_csv(home / RANKING).name[0]
     manifest = json.loads((home / "submissions" / f"{best}.json").read_text())
     made_from = manifest["params"]["learners"]
     if made_from != {name: params.learner(name).model_dump() for name in made_from}:

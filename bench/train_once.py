@@ -14,9 +14,9 @@ from collections.abc import Iterable, Iterator
 
 from bench.first_batch_once import HELD_OUT
 from pipeline.batches import AHEAD, Batch
-from pipeline.drawings import Shards, open_shards
+from pipeline.drawings import Shards
 from pipeline.encodings import num_threads, set_threads
-from pipeline.fitting import FOLDS, others
+from pipeline.fitting import FOLDS, open_folds, others
 from pipeline.learners._base import Learner, load_learner
 from pipeline.params import Params, load_params
 from pipeline.words import load_words
@@ -37,7 +37,7 @@ def first_learner(params: Params) -> Learner:
 
 def training_rows(params: Params) -> Shards:
     """The drawings of all folds but the held-out one."""
-    return open_shards([FOLDS / f"fold{fold}" for fold in others(params.folds, HELD_OUT)])
+    return open_folds(others(params.folds, HELD_OUT))
 
 
 def train_on(learner: Learner, batches: Iterable[Batch]) -> float:
@@ -67,7 +67,8 @@ def in_blocks(learner: Learner, feed: Iterator[Batch], seconds: float, block: fl
     while not found["fed"] or time.monotonic() < end:
         for name, batches in {"fed": feed, "again": again}.items():
             train_on(learner, itertools.islice(batches, 1))
-            empty(feed)
+            if batches is feed:
+                empty(feed)
             found[name].append(train_on(learner, itertools.islice(batches, steps)))
     return {name: statistics.median(rates) for name, rates in found.items()}
 
@@ -87,7 +88,8 @@ def gpu_waits(learner: Learner, feed: Iterator[Batch], steps: int) -> float:
         event.record()
         return event
 
-    train_on(learner, itertools.islice(feed, 1 + AHEAD * num_threads()))
+    train_on(learner, itertools.islice(feed, 1))
+    empty(feed)
     marks = []  # where the GPU begins and ends each step
     for batch in itertools.islice(feed, steps):
         begun = mark()
