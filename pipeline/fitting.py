@@ -6,6 +6,7 @@ a name of its own, and with it has folders of its own below models/, checkpoints
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import importlib.metadata
@@ -32,7 +33,7 @@ FOLDS = Path("folds")
 CHECKPOINTS = Path("checkpoints")
 LOGS = Path("logs")
 CURVES = Path("models/curves")
-LIBRARIES = ("keras", "numba", "numpy", "torch")  # that make a step
+LIBRARIES = ("keras", "numba", "numpy", "tensorflow", "tensorflow-cpu", "torch")  # that make a step, where they are
 
 
 def others(folds: list[int], held_out: int) -> list[int]:
@@ -117,9 +118,17 @@ def code_hash(learner: str) -> str:
 def _checkpoint(params: Params, name: str, held_out: int, made_from: Mapping[str, str]) -> Checkpoint:
     anywhere = params.model_copy(update={"devices": 1})  # a run may go on with other devices than it began with
     code, data = code_hash(learner_of(name)), file_hash(FOLDS / SUMMARY)
-    libraries = " ".join(f"{each}={importlib.metadata.version(each)}" for each in LIBRARIES)
-    made = {"params": anywhere.learner_hash(name), "data": data, "code": code, "libraries": libraries, **made_from}
+    made = {"params": anywhere.learner_hash(name), "data": data, "code": code, "libraries": _libraries(), **made_from}
     return Checkpoint(CHECKPOINTS / name / f"fold{held_out}", made, **params.checkpoints.model_dump())
+
+
+def _libraries() -> str:
+    """The versions of those that are there: a machine that trains in torch alone need not have the others."""
+    found = []
+    for name in LIBRARIES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found.append(f"{name}={importlib.metadata.version(name)}")
+    return " ".join(found)
 
 
 def _no_log(row: EpochRow) -> None:

@@ -78,3 +78,16 @@ def test_one_of_another_version_of_a_library_differs_in_its_libraries_alone(home
     before, usual = made_from(), importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == "torch" else usual(name))
     assert differing(before, made_from()) == {"libraries"}
+
+
+def test_a_machine_that_lacks_a_library_trains_without_it(home, monkeypatch):
+    usual = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "keras":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return usual(name)
+
+    before = made_from()
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert differing(before, made_from()) == {"libraries"}

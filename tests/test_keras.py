@@ -50,4 +50,5 @@ def test_only_want_of_memory_is_taken_for_it():
     for name in ("ResourceExhaustedError", "OutOfMemoryError"):
         assert learner.out_of_memory(type(name, (Exception,), {})("full"))
     assert learner.out_of_memory(RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 TB"))
+    assert learner.out_of_memory(RuntimeError("CUDA error: out of memory"))
     assert not learner.out_of_memory(RuntimeError("incompatible shapes"))

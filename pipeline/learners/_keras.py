@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.batches import Batch
 from pipeline.checkpoints import State
 from pipeline.errors import SketchstackError
-from pipeline.learners._base import DROPOUT, Learner
+from pipeline.learners._base import DROPOUT, SHORT_OF_MEMORY, Learner
 
 if TYPE_CHECKING:
     import keras
@@ -109,16 +109,9 @@ class KerasLearner(Learner):
 
     def _set_up_backend(self) -> None:
         if os.environ["KERAS_BACKEND"] == "torch":
-            import torch
+            from pipeline.learners._torch import set_up_torch
 
-            on_gpu = torch.cuda.is_available()
-            if on_gpu:
-                os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-                torch.set_float32_matmul_precision("high")
-            torch.set_num_threads(self.threads)
-            torch.use_deterministic_algorithms(True, warn_only=on_gpu)
-            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-            torch.backends.cudnn.benchmark = False
+            set_up_torch(self.threads)
             return
         import tensorflow as tf
 
@@ -165,10 +158,9 @@ class KerasLearner(Learner):
                 variable.assign(value)
 
     def out_of_memory(self, error: Exception) -> bool:
-        # By name, so that neither framework is loaded to ask: ResourceExhaustedError is TensorFlow's. On a CPU torch's
-        # allocator raises a plain RuntimeError.
+        # By name, so that neither framework is loaded to ask: ResourceExhaustedError is TensorFlow's.
         named = type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError")
-        return named or "can't allocate memory" in str(error)
+        return named or any(said in str(error) for said in SHORT_OF_MEMORY)
 
     def set_micro_batches(self, count: int) -> None:
         """See `Learner`; what a failed step has added to the statistics of batch norms stays."""

@@ -18,11 +18,25 @@ from pipeline.batches import Batch
 from pipeline.checkpoints import Checkpoint, State
 from pipeline.drawings import Shards
 from pipeline.errors import SketchstackError
-from pipeline.learners._base import DROPOUT, EpochLog, Found, Learner
+from pipeline.learners._base import DROPOUT, SHORT_OF_MEMORY, EpochLog, Found, Learner
 
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
-SHORT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")  # in a RuntimeError
 PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def set_up_torch(threads: int) -> bool:
+    """Let torch compute what repeats, on so many threads of the processor; whether it sees a GPU."""
+    on_gpu = torch.cuda.is_available()
+    if on_gpu:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it matrix products do not repeat
+        torch.set_float32_matmul_precision("high")
+    torch.set_num_threads(threads)
+    # A GPU lacks deterministic kernels for a few operations: torch then says which, once. Attention keeps its faster
+    # kernel there, which adds in no fixed order.
+    torch.use_deterministic_algorithms(True, warn_only=on_gpu)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
+    torch.backends.cudnn.benchmark = False
+    return on_gpu
 
 
 class TorchLearner(Learner):
@@ -69,17 +83,8 @@ class TorchLearner(Learner):
             torch.distributed.destroy_process_group()
 
     def build(self) -> None:
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        on_gpu = self.device.type == "cuda"
-        if on_gpu:
-            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it matrix products do not repeat
-            torch.set_float32_matmul_precision("high")
-        torch.set_num_threads(self.threads)
-        # A GPU lacks deterministic kernels for a few operations: torch then says which, once. Attention keeps its
-        # faster kernel there, which adds in no fixed order.
-        torch.use_deterministic_algorithms(True, warn_only=on_gpu)
-        torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
-        torch.backends.cudnn.benchmark = False
+        on_gpu = set_up_torch(self.threads)
+        self.device = torch.device("cuda" if on_gpu else "cpu")
         torch.manual_seed(_seed_of(self.seed))
         module = self.made_network()
         self.model = module.to(self.device).to(memory_format=torch.channels_last)
