@@ -68,6 +68,8 @@ class Row:
         reference: the published way.
         limit: what the machine allows.
         bars: what should be reached; none for a figure that stands beside.
+        paired: each run of ours was measured beside that of the reference in the same place: their ratio is the median
+            of the pairs' ratios, so that a machine whose speed changes from pair to pair does not change it.
     """
 
     what: str
@@ -76,9 +78,12 @@ class Row:
     reference: Sequence[float] = ()
     limit: Sequence[float] = ()
     bars: tuple[Bar, ...] = ()
+    paired: bool = False
 
     def figure(self, name: Figure) -> float | None:
         """The median of ours, its ratio to the reference or its share of the limit; None where there is none."""
+        if name == "ratio" and self.paired:
+            return statistics.median(map(operator.truediv, self.ours, self.reference))
         against = {"ours": [1.0], "ratio": self.reference, "share": self.limit}[name]
         return statistics.median(self.ours) / statistics.median(against) if against else None
 
@@ -147,7 +152,8 @@ def show(measured: Measured) -> None:
             "\n".join("met" if row.met(bar) else "NOT met" for bar in row.bars),
         )  # fmt: skip
     console.print(table)
-    console.print(f"Median of {max(len(row.ours) for row in measured.rows)}. {hardware()}.", style="dim")
+    counts = " or ".join(map(str, sorted({len(row.ours) for row in measured.rows})))
+    console.print(f"Medians of {counts}. {hardware()}.", style="dim")
     for note in measured.notes:
         console.print(note, style="dim")
 

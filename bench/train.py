@@ -39,8 +39,9 @@ def measure(
         [row for name in names for row in rows_of(name, found[name])],
         [
             "Drawings/s of training steps in blocks, in turn: `ours` takes new batches as in training, `reference` "
-            f"the same batch from memory every time (a GPU is sent it anew each step), with the same network. No batch "
-            f"lies ready where a block begins. {params.threads} threads, a new process a run.",
+            f"the same batch from memory every time (a GPU is sent it anew each step), with the same network. The "
+            "ratio is the median of those of two blocks in turn. No batch lies ready where a block begins. "
+            f"{params.threads} threads, {runs} runs, a new process each.",
             "The first step: from the start of the process, imports, reading of the folds and building of the network "
             "included; files lie in the page cache. Memory: the most that the process held at a time (VmHWM), "
             "libraries and the pages of mapped files included.",
@@ -68,9 +69,10 @@ def run_learner(params: Params, home: Path, name: str) -> dict[str, Any]:
 def rows_of(name: str, runs: Sequence[dict[str, Any]]) -> list[Row]:
     """The lines of a learner."""
     waits = [100 * run["waits"] for run in runs if run["gpu"]]
-    fed, again, first_step, peak = ([run[key] for run in runs] for key in ("fed", "again", "first_step", "peak"))
+    fed, again = ([rate for run in runs for rate in run[key]] for key in ("fed", "again"))
+    first_step, peak = ([run[key] for run in runs] for key in ("first_step", "peak"))
     return [
-        Row(name, "drawings/s", fed, again, bars=(Bar("ratio", "≥", 0.95),)),
+        Row(name, "drawings/s", fed, again, paired=True, bars=(Bar("ratio", "≥", 0.95),)),
         *([Row(f"{name}: the GPU waits for data", PERCENT, waits, bars=(Bar("ours", "<", 5),))] if waits else []),
         Row(f"{name}: first step done after", "s", first_step),
         Row(f"{name}: peak memory", "MB", peak),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import statistics
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -21,8 +20,8 @@ from pipeline.learners._base import Learner, load_learner
 from pipeline.params import Params, load_params
 from pipeline.words import load_words
 
-SECONDS = 8.0  # after which no more blocks are begun
-BLOCK = 1.5  # seconds that a block should last
+PAIRS = 6  # of blocks
+BLOCK = 1.0  # seconds that a block should last
 GPU_STEPS = 200
 
 
@@ -50,27 +49,26 @@ def train_on(learner: Learner, batches: Iterable[Batch]) -> float:
     return count / (time.perf_counter() - begun)
 
 
-def in_blocks(learner: Learner, feed: Iterator[Batch], seconds: float, block: float) -> dict[str, float]:
-    """Drawings a second, medians of blocks of steps in turn: on `fed` batches, and on one from memory `again`.
+def in_blocks(learner: Learner, feed: Iterator[Batch], pairs: int, block: float) -> dict[str, list[float]]:
+    """Drawings a second of blocks of steps in turn: on `fed` batches, and on one from memory `again`.
 
     Args:
         learner: built, its first step done.
         feed: its batches.
-        seconds: after which no more blocks are begun.
+        pairs: how many blocks of each.
         block: seconds that one should last.
     """
     kept = next(feed)
     again = itertools.repeat(kept)
     steps = max(2, round(block * train_on(learner, itertools.islice(again, 3)) / len(kept.labels)))
     found: dict[str, list[float]] = {"fed": [], "again": []}
-    end = time.monotonic() + seconds
-    while not found["fed"] or time.monotonic() < end:
+    for _ in range(pairs):
         for name, batches in {"fed": feed, "again": again}.items():
             train_on(learner, itertools.islice(batches, 1))
             if batches is feed:
                 empty(feed)
             found[name].append(train_on(learner, itertools.islice(batches, steps)))
-    return {name: statistics.median(rates) for name, rates in found.items()}
+    return found
 
 
 def empty(feed: Iterator[Batch]) -> None:
@@ -113,7 +111,7 @@ def main() -> None:
     learner.build()
     feed = learner.batches(training_rows(params)).steps(0, sys.maxsize)
     train_on(learner, itertools.islice(feed, 1))
-    found = {"first_step": time.monotonic(), **in_blocks(learner, feed, SECONDS, BLOCK), "gpu": gpu()}
+    found = {"first_step": time.monotonic(), **in_blocks(learner, feed, PAIRS, BLOCK), "gpu": gpu()}
     if found["gpu"]:
         found["waits"] = gpu_waits(learner, feed, GPU_STEPS)
     from bench.shuffle_once import peak  # not before the first step, of which its imports are no part

@@ -62,7 +62,7 @@ def test_the_table_says_what_is_met_and_what_is_not(capsys):
     assert re.search(r"grey .* 900 .* 30 .* 30× .* 950 .* 95% .* ≥ 40× .* NOT met", first)
     assert re.search(r"≥ 90% of the limit +│ met ", second)
     assert "A note." in shown
-    assert re.search(r"Median of 1\. .*, \d+ cores, \d+ GB", shown)
+    assert re.search(r"Medians of 1\. .*, \d+ cores, \d+ GB", shown)
 
 
 def test_the_record_holds_every_run_and_where_it_ran(tmp_path):
