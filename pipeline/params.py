@@ -139,7 +139,8 @@ class Training(Block):
         weight_decay: AdamW's, applied to weight matrices and kernels only.
         label_smoothing: share of the target spread over all words.
         adversarial: how far the inputs are also moved against the network, in their own unit; 0 for not at all.
-        ema: decay of the exponential moving average of the weights, which predicts; 0 for the last weights.
+        ema: decay of the exponential moving average of the weights, which predicts; 0 for the last weights. In step
+            n it is at most (1 + n) / (10 + n), so that a short run forgets its beginning too.
         clip_norm: the gradient's largest global norm.
         precision: of the arithmetic inside the network; weights stay float32.
         compile: compile the network as a whole (torch.compile; XLA under Keras): minutes at the start, for a GPU.

@@ -12,7 +12,7 @@ from pipeline.artefacts import file_hash
 from pipeline.batches import Batch
 from pipeline.checkpoints import Checkpoint
 from pipeline.encodings import raster
-from pipeline.learners._base import EpochRow
+from pipeline.learners._base import EpochRow, average_decay
 from pipeline.learners._keras import KerasLearner
 from pipeline.params import LearnerParams, load_params
 from tests.toy import NUM_WORDS, toy_drawings
@@ -119,7 +119,7 @@ def test_weights_decay_and_biases_do_not():
 
 @pytest.mark.parametrize("parts", [1, 3])
 def test_the_average_is_that_of_the_weights_after_each_step_and_is_what_predicts(parts, tmp_path):
-    learner, seen = plain(ema=0.5, micro_batches=parts), []
+    learner, seen = plain(ema=0.3, micro_batches=parts), []
     step = learner.train_step
 
     def noted(batch: Batch, rate: float) -> tuple[float, float]:
@@ -130,15 +130,16 @@ def test_the_average_is_that_of_the_weights_after_each_step_and_is_what_predicts
     learner.train_step = noted  # type: ignore[method-assign, assignment]
     learner.fit(toy_drawings(FEW, seed=1), a_checkpoint(tmp_path), "plain")
     expected = seen[0]
-    for weights in seen[1:]:
-        expected = {name: 0.5 * expected[name] + 0.5 * array for name, array in weights.items()}
+    for number, weights in enumerate(seen[1:], 1):
+        decay = average_decay(0.3, number)
+        expected = {name: decay * expected[name] + (1 - decay) * array for name, array in weights.items()}
     with learner.averaged():
         assert_close(learner.weights(), expected)
     assert_same(learner.weights(), seen[-1])
-    assert max(np.abs(expected[name] - seen[-1][name]).max() for name in expected) > 1e-3
+    assert max(np.abs(expected[name] - seen[-1][name]).max() for name in expected) > 1e-4
 
     learner.save(tmp_path)
-    again = plain(ema=0.5, micro_batches=parts)
+    again = plain(ema=0.3, micro_batches=parts)
     again.load(tmp_path)
     unseen = toy_drawings(8, seed=3)
     np.testing.assert_array_equal(again.predict_proba(unseen), learner.predict_proba(unseen))

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.errors import SketchstackError
 from pipeline.learners import _base
-from pipeline.learners._base import available, learner_class, rate_at
+from pipeline.learners._base import available, average_decay, learner_class, rate_at
 from pipeline.params import check_keywords, load_params
 from tests.conftest import ROOT
 from tests.toy import GOES_ON_AT, LEARNED, NUM_WORDS
@@ -127,3 +127,9 @@ def test_one_cycle_falls_in_a_line_and_cosine_in_half_a_wave():
     for schedule, quarter in {"one_cycle": 0.75, "cosine": (1 + 0.5**0.5) / 2}.items():
         falling = training.model_copy(update={"schedule": schedule})
         assert [rate_at(step, 4, falling) for step in (0, 1, 2)] == pytest.approx([1.0, quarter, 0.5])
+
+
+def test_the_average_of_a_short_run_forgets_its_beginning():
+    assert [average_decay(0.999, step) for step in (0, 8, 90)] == [0.1, 0.5, 0.91]
+    assert average_decay(0.9, 90) == 0.9
+    assert np.prod([average_decay(0.999, step) for step in range(1, 800)]) < 1e-6  # what is left of the first weights

@@ -16,7 +16,7 @@ from pipeline.checkpoints import Checkpoint
 from pipeline.encodings import identity, mirror, raster
 from pipeline.errors import SketchstackError
 from pipeline.learners import _base
-from pipeline.learners._base import EpochRow
+from pipeline.learners._base import EpochRow, average_decay
 from pipeline.learners._torch import TorchLearner
 from pipeline.params import InitialWeights, LearnerParams, load_params
 from tests.toy import NUM_WORDS, toy_drawings
@@ -193,7 +193,7 @@ def test_the_batch_is_cut_into_all_its_rows_once():
 
 
 def test_the_average_is_that_of_the_weights_after_each_step_and_is_what_predicts(tmp_path):
-    learner, seen = plain(ema=0.5), []
+    learner, seen = plain(ema=0.3), []
     step = learner.train_step
 
     def noted(batch, rate):
@@ -204,8 +204,9 @@ def test_the_average_is_that_of_the_weights_after_each_step_and_is_what_predicts
     learner.train_step = noted  # type: ignore[method-assign]
     learner.fit(toy_drawings(FEW, seed=1), no_checkpoint(tmp_path), "plain")
     expected = seen[0]
-    for weight in seen[1:]:
-        expected = 0.5 * expected + 0.5 * weight
+    for number, weight in enumerate(seen[1:], 1):
+        decay = average_decay(0.3, number)
+        expected = decay * expected + (1 - decay) * weight
     last = learner.weights()["linear.weight"].copy()
     with learner.averaged():
         np.testing.assert_allclose(learner.weights()["linear.weight"], expected, atol=1e-6)
@@ -213,7 +214,7 @@ def test_the_average_is_that_of_the_weights_after_each_step_and_is_what_predicts
     assert np.abs(last - expected).max() > 1e-4
 
     learner.save(tmp_path)
-    again = plain(ema=0.5)
+    again = plain(ema=0.3)
     again.load(tmp_path)
     unseen = toy_drawings(8, seed=3)
     np.testing.assert_array_equal(again.predict_proba(unseen), learner.predict_proba(unseen))
@@ -330,7 +331,7 @@ def test_where_memory_is_short_for_predictions_fewer_are_made_at_a_time():
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("full"), RuntimeError("CUDA error: out of memory")])
 def test_a_step_that_memory_fails_after_the_weights_have_moved_is_not_taken_twice(error, tmp_path, monkeypatch):
-    def fail(self) -> None:
+    def fail(self, step: int) -> None:
         raise error
 
     monkeypatch.setattr(Plain, "_update_average", fail)

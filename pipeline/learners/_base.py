@@ -58,6 +58,15 @@ class EpochRow(NamedTuple):
 EpochLog = Callable[[EpochRow], None]  # takes each epoch's row as it comes, to show it
 
 
+def average_decay(ema: float, step: int) -> float:
+    """The decay of the moving average of the weights after a step: `ema`, but less in the beginning.
+
+    The average begins with the weights after the first step, which would count for most of it as long as a run has
+    fewer steps than 1 / (1 - ema). TensorFlow's ExponentialMovingAverage has this rule (its `num_updates`).
+    """
+    return min(ema, (1 + step) / (10 + step))
+
+
 def available() -> list[str]:
     """Names of all learners: the files of this folder without a leading underscore."""
     return sorted(path.stem for path in LEARNERS.glob("*.py") if not path.stem.startswith("_"))

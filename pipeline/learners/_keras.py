@@ -101,8 +101,8 @@ class KerasLearner(Learner):
         optimiser.exclude_from_weight_decay(
             var_list=[w for w in weights if len(w.shape) <= 1 or w.path.endswith("bias")]
         )
-        if parts > 1 and training.ema > 0:
-            _average_after(optimiser, parts)
+        if training.ema > 0:
+            _average_after(optimiser, parts, training.ema)
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=training.label_smoothing)
         self.model.compile(optimiser, loss, metrics=["categorical_accuracy"], jit_compile=training.compile)
         optimiser.build(weights)
@@ -192,19 +192,24 @@ class KerasLearner(Learner):
         _assign([*self.model.variables, *self.model.optimizer.variables], state)
 
 
-def _average_after(optimiser: Any, parts: int) -> None:
-    """Let the moving average take in the weights once a step: Keras would after every part, the last of which alone
-    changes them.
-    """
-    import keras
+def _average_after(optimiser: Any, parts: int, ema: float) -> None:
+    """Let the moving average take in the weights once a step, with `average_decay`.
 
-    update = optimiser._update_model_variables_moving_average
+    Keras would after every part, the last of which alone changes them, and with one decay from the first step on.
+    """
+    from keras import ops
+
+    def update(weights: list[keras.Variable]) -> None:
+        step = ops.cast(optimiser._iterations // parts, "float32")
+        decay = ops.where(step > 0, ops.minimum(ema, (1 + step) / (10 + step)), 0.0)
+        for variable, average in zip(weights, optimiser._model_variables_moving_average, strict=True):
+            average.assign(decay * average + (1 - decay) * variable)
 
     def update_after_the_last(weights: list[keras.Variable]) -> None:
         last = (optimiser._iterations + 1) % parts == 0
-        keras.ops.cond(last, lambda: update(weights), lambda: None)
+        ops.cond(last, lambda: update(weights), lambda: None)
 
-    optimiser._update_model_variables_moving_average = update_after_the_last
+    optimiser._update_model_variables_moving_average = update_after_the_last if parts > 1 else update
 
 
 def _lasting(optimiser: Any) -> list[keras.Variable]:

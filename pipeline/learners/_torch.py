@@ -18,7 +18,7 @@ from pipeline.batches import Batch
 from pipeline.checkpoints import Checkpoint, State
 from pipeline.drawings import Shards
 from pipeline.errors import SketchstackError
-from pipeline.learners._base import DROPOUT, SHORT_OF_MEMORY, EpochLog, Found, Learner
+from pipeline.learners._base import DROPOUT, SHORT_OF_MEMORY, EpochLog, Found, Learner, average_decay
 
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16}
@@ -118,7 +118,7 @@ class TorchLearner(Learner):
                 loss, top1 = self._mean_of_devices(len(batch.labels), loss, top1)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.params.training.clip_norm)
             self.optimiser.step()
-            self._update_average()
+            self._update_average(batch.step)
         except Exception as error:
             if not self.out_of_memory(error):
                 raise
@@ -195,11 +195,12 @@ class TorchLearner(Learner):
         return {name: tensor for name, tensor in self.model.state_dict().items() if tensor.is_floating_point()}
 
     @torch.no_grad()
-    def _update_average(self) -> None:
-        decay = self.params.training.ema
-        if decay > 0 and self.average:
-            torch._foreach_lerp_(list(self.average.values()), list(self._tracked().values()), 1 - decay)
-        elif decay > 0:
+    def _update_average(self, step: int) -> None:
+        ema = self.params.training.ema
+        if ema > 0 and self.average:
+            weight = 1 - average_decay(ema, step)
+            torch._foreach_lerp_(list(self.average.values()), list(self._tracked().values()), weight)
+        elif ema > 0:
             self.average = {name: tensor.clone() for name, tensor in self._tracked().items()}
 
     @contextmanager
