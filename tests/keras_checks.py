@@ -119,7 +119,7 @@ def test_weights_decay_and_biases_do_not():
 
 @pytest.mark.parametrize("parts", [1, 3])
 def test_the_average_is_that_of_the_weights_after_each_step_and_is_what_predicts(parts, tmp_path):
-    learner, seen = plain(ema=0.3, micro_batches=parts), []
+    learner, seen = plain(ema=0.3, micro_batches=parts, learning_rate=0.05), []
     step = learner.train_step
 
     def noted(batch: Batch, rate: float) -> tuple[float, float]:
@@ -136,7 +136,7 @@ def test_the_average_is_that_of_the_weights_after_each_step_and_is_what_predicts
     with learner.averaged():
         assert_close(learner.weights(), expected)
     assert_same(learner.weights(), seen[-1])
-    assert max(np.abs(expected[name] - seen[-1][name]).max() for name in expected) > 1e-4
+    assert max(np.abs(expected[name] - seen[-1][name]).max() for name in expected) > 1e-3
 
     learner.save(tmp_path)
     again = plain(ema=0.3, micro_batches=parts)
