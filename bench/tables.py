@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib.metadata
 import json
 import operator
 import os
@@ -23,6 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.artefacts import whole_file
+from pipeline.environment import processor, versions
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"
@@ -208,8 +208,7 @@ def record(measured: Measured, command: Sequence[str], folder: Path) -> Path:
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine(),
-        "versions": {"python": platform.python_version()}
-        | {library: importlib.metadata.version(library) for library in LIBRARIES},
+        "versions": {"python": platform.python_version()} | versions(LIBRARIES),
         "rows": [_row(row) for row in measured.rows],
         "notes": measured.notes,
     }
@@ -248,15 +247,10 @@ def commit() -> str | None:
 
 def machine() -> dict[str, Any]:
     """Its processor, cores, memory and system."""
-    found = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
     return {
-        "cpu": found[0] if found else platform.processor(),
+        "cpu": processor(),
         "cores": len(os.sched_getaffinity(0)),
         "memory_gb": round(memory),
         "system": platform.platform(terse=True),
     }
-
-
-def _lines(path: str) -> list[str]:
-    return Path(path).read_text().splitlines() if Path(path).exists() else []

@@ -6,10 +6,8 @@ a name of its own, and with it has folders of its own below models/, checkpoints
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
-import importlib.metadata
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -22,6 +20,7 @@ from pipeline.artefacts import file_hash, whole_file, whole_folder
 from pipeline.checkpoints import Checkpoint
 from pipeline.drawings import SUMMARY, TEST, Shards, open_shards
 from pipeline.encodings import set_threads
+from pipeline.environment import versions
 from pipeline.errors import SketchstackError
 from pipeline.learners import _base
 from pipeline.learners._base import EpochRow, Learner, load_learner
@@ -117,18 +116,10 @@ def code_hash(learner: str) -> str:
 
 def _checkpoint(params: Params, name: str, held_out: int, made_from: Mapping[str, str]) -> Checkpoint:
     anywhere = params.model_copy(update={"devices": 1})  # a run may go on with other devices than it began with
+    libraries = " ".join(f"{name}={version}" for name, version in versions(LIBRARIES).items())
     code, data = code_hash(learner_of(name)), file_hash(FOLDS / SUMMARY)
-    made = {"params": anywhere.learner_hash(name), "data": data, "code": code, "libraries": _libraries(), **made_from}
+    made = {"params": anywhere.learner_hash(name), "data": data, "code": code, "libraries": libraries, **made_from}
     return Checkpoint(CHECKPOINTS / name / f"fold{held_out}", made, **params.checkpoints.model_dump())
-
-
-def _libraries() -> str:
-    """The versions of those that are there: a machine that trains in torch alone need not have the others."""
-    found = []
-    for name in LIBRARIES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found.append(f"{name}={importlib.metadata.version(name)}")
-    return " ".join(found)
 
 
 def _no_log(row: EpochRow) -> None:

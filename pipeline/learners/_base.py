@@ -64,7 +64,12 @@ def average_decay(ema: float, step: int) -> float:
     The average begins with the weights after the first step, which would count for most of it as long as a run has
     fewer steps than 1 / (1 - ema). TensorFlow's ExponentialMovingAverage has this rule (its `num_updates`).
     """
-    return min(ema, (1 + step) / (10 + step))
+    return min(ema, rising_decay(step))
+
+
+def rising_decay(step: Any) -> Any:
+    """The bound on `average_decay` that rises to 1 with the steps: of a number, or of a tensor in a graph."""
+    return (1 + step) / (10 + step)
 
 
 def available() -> list[str]:

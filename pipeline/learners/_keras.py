@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.batches import Batch
 from pipeline.checkpoints import State
 from pipeline.errors import SketchstackError
-from pipeline.learners._base import DROPOUT, SHORT_OF_MEMORY, Learner
+from pipeline.learners._base import DROPOUT, SHORT_OF_MEMORY, Learner, rising_decay
 
 if TYPE_CHECKING:
     import keras
@@ -201,7 +201,7 @@ def _average_after(optimiser: Any, parts: int, ema: float) -> None:
 
     def update(weights: list[keras.Variable]) -> None:
         step = ops.cast(optimiser._iterations // parts, "float32")
-        decay = ops.where(step > 0, ops.minimum(ema, (1 + step) / (10 + step)), 0.0)
+        decay = ops.where(step > 0, ops.minimum(ema, rising_decay(step)), 0.0)
         for variable, average in zip(weights, optimiser._model_variables_moving_average, strict=True):
             average.assign(decay * average + (1 - decay) * variable)
 
