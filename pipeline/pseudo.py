@@ -11,16 +11,15 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-from itertools import pairwise
 
 import numpy as np
 
+from pipeline.copies import point_hashes
 from pipeline.drawings import NO_LABEL, TEST, Shard, Shards, offsets, open_shards
 from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.fitting import FOLDS, fit_and_predict, open_folds, others, ready_learner
 from pipeline.params import PSEUDO, Params, load_params
 from pipeline.predictions import cached_share, model_folder, read_predictions, rows_hash
-from pipeline.strokes import point_hash
 from pipeline.words import Words, load_words
 
 LOWER = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # to tell of, where the teacher is not sure enough
@@ -114,20 +113,6 @@ def _no_sure_drawing(params: Params, held_out: int, best: np.ndarray) -> str:
         f"({params.pseudo.confidence}) with fold {held_out} held out: {highest}{'; ' if told else ''}{told}. Lower it, "
         f"or empty pseudo.learners to leave the second round out."
     )
-
-
-def point_hashes(shards: Shards) -> np.ndarray:
-    """The hash of each drawing's points, by which `shuffle` finds its fold: (rows,) uint64."""
-    found = np.empty(len(shards), np.uint64)
-    row = 0
-    for shard in shards.shards:
-        sizes = 2 * np.diff(shard.points) + 2 * np.diff(shard.strokes)  # bytes that are hashed
-        room = np.empty(int(sizes.max(initial=0)) // 8 * 8 + 8, np.uint8)
-        # A loop in Python: Numba's cache would not notice that `strokes` has changed below a kernel of this file.
-        for points, strokes in zip(pairwise(shard.points.tolist()), pairwise(shard.strokes.tolist()), strict=True):
-            found[row] = point_hash(shard.x, shard.y, *points, shard.stroke, *strokes, room)
-            row += 1
-    return found
 
 
 def relabelled(shards: Shards, labels: np.ndarray) -> Shards:

@@ -435,6 +435,18 @@ def point_hash(x, y, points, end, stroke, strokes, last, data):  # type: ignore[
 
 
 @_compiled
+def drawing_hashes(x, y, points, stroke, strokes):  # type: ignore[no-untyped-def]
+    """The `point_hash` of each drawing of a shard's arrays, (N,) uint64."""
+    count, most = len(points) - 1, 0
+    for row in range(count):
+        most = max(most, points[row + 1] - points[row] + strokes[row + 1] - strokes[row])
+    data, found = np.empty(2 * most // 8 * 8 + 8, np.uint8), np.empty(count, np.uint64)
+    for row in range(count):
+        found[row] = point_hash(x, y, points[row], points[row + 1], stroke, strokes[row], strokes[row + 1], data)
+    return found
+
+
+@_compiled
 def _spells(text, at, end, name):  # type: ignore[no-untyped-def]
     """Whether text[at:end] is `name`."""
     if end - at != len(name):

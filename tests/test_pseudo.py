@@ -19,13 +19,14 @@ import yaml
 from pipeline import pseudo as stage
 from pipeline import stack, submit, train
 from pipeline.clean import strangers
+from pipeline.copies import point_hashes
 from pipeline.drawings import NO_LABEL, Drawings, Shard, Shards, open_shards, shard_hashes, write_shard
 from pipeline.encodings import identity, pen_movements
 from pipeline.errors import SketchstackError
 from pipeline.fitting import _checkpoint
 from pipeline.params import Params, load_params
 from pipeline.predictions import model_folder, read_learner, write_predictions
-from pipeline.pseudo import point_hashes, relabelled, taught_labels
+from pipeline.pseudo import relabelled, taught_labels
 from pipeline.records import Strokes, hash_of
 from pipeline.words import Words
 from tests.conftest import ROOT, failing_main, run_main
