@@ -99,6 +99,7 @@ def fit_and_predict(
             labels=cached.word,
             words=words,
             learner_hash=params.learner_hash(name),
+            trained_on=training.key_id[~np.isin(training.key_id, test_rows.key_id)],  # those have no words of their own
         )
     with whole_file(CURVES / name / f"fold{held_out}.csv") as file:
         _write_curve(file, learner.curve)

@@ -3,7 +3,8 @@
 models/base/<learner>/fold<k>/oof.npy      float16 (rows of fold k, num_words), memory-mappable
                               test.npy     float16 (test rows, num_words)
                               rows.npy     int64, the key_ids of oof.npy's rows
-                              metrics.json MAP@3, top-1, log loss, and the hashes that reading checks
+                              metrics.json MAP@3, top-1, log loss, the digest of the rows that the model was
+                                           trained on, and the hashes that reading checks
 """
 
 from __future__ import annotations
@@ -29,6 +30,17 @@ def model_folder(learner: str, held_out: int, base: Path = BASE) -> Path:
     return base / learner / f"fold{held_out}"
 
 
+def rows_digest(key_ids: np.ndarray) -> int:
+    """A 64-bit sum over key_ids, whatever their order: that of two sets together is the sum of theirs, modulo 2**64.
+
+    Each is mixed first, by the finaliser of SplitMix64, so that other rows do not add up to the same.
+    """
+    mixed = np.ascontiguousarray(key_ids, np.int64).view(np.uint64).copy()
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return int((mixed ^ (mixed >> np.uint64(31))).sum(dtype=np.uint64))
+
+
 def rows_hash(key_ids: np.ndarray) -> str:
     """SHA-256 of key_ids in their order."""
     return hashlib.sha256(np.ascontiguousarray(key_ids, np.int64).tobytes()).hexdigest()
@@ -41,7 +53,7 @@ class FoldPredictions:
     Attributes:
         oof: (rows, num_words) float16, memory-mapped; NaN where the prediction failed.
         test: (test rows, num_words) float16, memory-mapped.
-        rows: (rows,) int64 key_ids of `oof`'s rows, in shard order.
+        rows: (rows,) int64 key_ids of `oof`'s rows, in shard order, memory-mapped.
         metrics: what metrics.json holds.
     """
 
@@ -61,6 +73,7 @@ def write_predictions(
     labels: np.ndarray,
     words: Words,
     learner_hash: str,
+    trained_on: np.ndarray,
 ) -> dict[str, Any]:
     """Cache a model's predictions in its folder and return the metrics written beside them.
 
@@ -73,6 +86,7 @@ def write_predictions(
         labels: (rows,) true labels of `oof`'s rows.
         words: the words that the columns stand for.
         learner_hash: fingerprint of all params that made the model.
+        trained_on: (M,) key_ids, in any order, of the rows whose words the model was shown.
     """
     oof, test = oof.astype(np.float16), test.astype(np.float16)
     np.save(folder / "oof.npy", oof)
@@ -80,7 +94,7 @@ def write_predictions(
     np.save(folder / "rows.npy", rows.astype(np.int64))
     found = metrics.scores(oof, labels)
     hashes = {"words": words.hash, "rows": rows_hash(rows), "test_rows": rows_hash(test_rows), "learner": learner_hash}
-    written = {**found, "rows": len(rows), "hashes": hashes}
+    written = {**found, "rows": len(rows), "trained_on": f"{rows_digest(trained_on):016x}", "hashes": hashes}
     (folder / "metrics.json").write_text(json.dumps(written, indent=2) + "\n")
     return written
 
@@ -89,7 +103,7 @@ def open_predictions(folder: Path) -> FoldPredictions:
     """Open a model's cached predictions, memory-mapped, unchecked: `read_predictions` checks them."""
     oof = np.load(folder / "oof.npy", mmap_mode="r")
     test = np.load(folder / "test.npy", mmap_mode="r")
-    rows = np.load(folder / "rows.npy")
+    rows = np.load(folder / "rows.npy", mmap_mode="r")
     return FoldPredictions(oof, test, rows, json.loads((folder / "metrics.json").read_text()))
 
 
@@ -103,6 +117,7 @@ def read_predictions(folder: Path, *, words: Words, learner_hash: str) -> FoldPr
     try:
         opened = open_predictions(folder)
         oof, test, rows, hashes = opened.oof, opened.test, opened.rows, opened.metrics["hashes"]
+        int(opened.metrics["trained_on"], 16)
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise SketchstackError(f"{folder} holds no complete predictions ({error}); {remedy}") from None
     for name, expected in {"words": words.hash, "learner": learner_hash, "rows": rows_hash(rows)}.items():

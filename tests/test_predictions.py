@@ -40,6 +40,7 @@ def write(folder, rows=6, first_key=10, learner_hash=HASH, **changes):
         "labels": np.arange(rows) % len(WORDS),
         "words": WORDS,
         "learner_hash": learner_hash,
+        "trained_on": np.arange(100, 110),
     }
     return write_predictions(folder, **{**how, **changes})
 

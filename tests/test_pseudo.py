@@ -100,7 +100,7 @@ def plant(params: Params, folder: Path, fold: int, test: np.ndarray, test_rows: 
     write_predictions(
         folder, oof=np.full((ROWS, 4), 0.25), test=test, rows=rows.key_id,
         test_rows=known if test_rows is None else test_rows, labels=rows.word, words=WORDS,
-        learner_hash=params.learner_hash("seresnet"),
+        learner_hash=params.learner_hash("seresnet"), trained_on=rows.key_id,
     )  # fmt: skip
 
 

@@ -72,6 +72,7 @@ def learners(rows, tmp_path) -> list[stage.CachedLearner]:
                 labels=rows.labels[at],
                 words=WORDS,
                 learner_hash="",
+                trained_on=rows.key_ids[rows.folds != fold],
             )
         made.append(stage.CachedLearner(name, tuple(map(str, folders))))
     return made
@@ -354,7 +355,7 @@ def project(rows, tmp_path, monkeypatch) -> Path:
             write_predictions(
                 folder, oof=probabilities(labels[:85], skill, random), test=np.full((TESTS, len(WORDS)), 1 / 6),
                 rows=key_ids[:85], test_rows=rows.test_key_ids, labels=labels[:85], words=WORDS,
-                learner_hash=params.learner_hash(name),
+                learner_hash=params.learner_hash(name), trained_on=key_ids,
             )  # fmt: skip
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "1")  # main sets them; this puts them back afterwards

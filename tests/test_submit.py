@@ -74,6 +74,7 @@ def make_project(folder):
                     labels=labels[of_fold],
                     words=WORDS,
                     learner_hash=load_params().learner_hash(name),
+                    trained_on=np.delete(rows, np.arange(of_fold.start, of_fold.stop)),
                 )
         for name, skill in {"arithmetic_mean": 2.2, "super_learner": 3.2}.items():
             place = Path("models/meta", name)
