@@ -1,8 +1,12 @@
-"""Class balancing: where it is known how often each word occurs in the test set, the predictions are made to agree."""
+"""Class balancing: where it is known how often each word occurs in the test set, the predictions are made to agree.
+
+`scaling` brings the expected count of each word to its share, `assignment` the count of first guesses, exactly.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 
@@ -12,6 +16,10 @@ from pipeline.words import Words
 
 TOLERANCE = 1e-3  # the largest relative error of a word's expected count that still counts as equal
 ROUNDS = 1000  # near-certain predictions that contradict the prior converge slowly, and no further gain is in them
+CANDIDATES = 40  # words that a row may be assigned, its likeliest; a row that gets none of them takes what is left over
+COST = 1e6  # of a whole logarithm: the flow counts in integers
+
+Method = Literal["scaling", "assignment"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +67,88 @@ def balance(probabilities: np.ndarray, prior: np.ndarray) -> Balanced:
     return Balanced(scaled / scaled.sum(axis=1, keepdims=True), rounds, error)
 
 
+@dataclass(frozen=True)
+class Guesses:
+    """Guesses that agree with a prior.
+
+    Attributes:
+        best: (N, 3) labels, best first.
+        done: how it was done, for a manifest.
+    """
+
+    best: np.ndarray
+    done: dict[str, Any]
+
+
+def balanced_guesses(probabilities: np.ndarray, prior: np.ndarray, method: Method) -> Guesses:
+    """Three guesses a row that agree with a prior.
+
+    Args:
+        probabilities: (N, num_words).
+        prior: (num_words,) positive, sums to 1.
+        method: `scaling`: the likeliest three once the probabilities are balanced. `assignment`: the first guesses are
+            the likeliest that together hold each word as often as the prior says; the other two are the likeliest of
+            the balanced rest.
+    """
+    balanced = balance(probabilities, prior)
+    done = {"method": method, "rounds": balanced.rounds, "count_error": float(f"{balanced.error:.3g}")}
+    if method == "scaling":
+        return Guesses(top3(balanced.probabilities), done)
+    first = assign(balanced.probabilities, prior)
+    balanced.probabilities[np.arange(len(first)), first] = 2  # above any probability
+    return Guesses(top3(balanced.probabilities), done)
+
+
+def assign(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
+    """The likeliest labels (N,) of all rows together that hold each word as often as a prior says.
+
+    A minimum-cost flow from rows to words, each arc's cost the negative logarithm of a probability, by OR-Tools. A row
+    has arcs to its likeliest words, and one through a common node to every word at the cost of no chance at all, so
+    that there always is an answer.
+
+    Args:
+        probabilities: (N, num_words), positive.
+        prior: (num_words,) sums to 1; counts are its shares of N, rounded so that they add up.
+    """
+    from ortools.graph.python import min_cost_flow
+
+    rows, words = probabilities.shape
+    most, common = min(CANDIDATES, words), rows + words
+    likeliest = np.argpartition(-probabilities, most - 1, axis=1)[:, :most]
+    costs = -np.log(np.maximum(np.take_along_axis(probabilities, likeliest, axis=1), FLOOR)) * COST
+    tails = [np.repeat(np.arange(rows), most), np.arange(rows), np.full(words, common)]
+    heads = [rows + likeliest.ravel(), np.full(rows, common), rows + np.arange(words)]
+    counts = whole_counts(prior, rows)
+    capacities = [np.ones(rows * (most + 1), np.int64), counts]
+    prices = [
+        costs.round().astype(np.int64).ravel(),
+        np.full(rows, int(-np.log(FLOOR) * COST)),
+        np.zeros(words, np.int64),
+    ]
+    flow = min_cost_flow.SimpleMinCostFlow()
+    arcs = flow.add_arcs_with_capacity_and_unit_cost(*map(np.concatenate, (tails, heads, capacities, prices)))
+    flow.set_nodes_supplies(np.arange(rows + words), np.concatenate([np.ones(rows, np.int64), -counts]))
+    if (status := flow.solve()) != flow.OPTIMAL:
+        raise SketchstackError(
+            f"the assignment of words to rows has no solution ({status}); set submit.balance: scaling."
+        )
+    taken = flow.flows(arcs)[: rows * most].reshape(rows, most).astype(bool)
+    found = np.full(rows, -1, np.int64)
+    found[taken.any(axis=1)] = likeliest[taken]
+    left = np.repeat(np.arange(words), counts - np.bincount(found[found >= 0], minlength=words))
+    found[found < 0] = left
+    return found
+
+
+def whole_counts(prior: np.ndarray, rows: int) -> np.ndarray:
+    """How many of the rows each word has, (num_words,) int64, that add up: the largest remainders are rounded up."""
+    exact = prior * rows
+    counts = np.floor(exact + 1e-9).astype(np.int64)
+    up = np.argsort(-(exact - counts), kind="stable")[: rows - counts.sum()]
+    counts[up] += 1
+    return counts
+
+
 def draw_evenly(labels: np.ndarray, num_words: int, most: int, rng: np.random.Generator) -> np.ndarray:
     """Draw rows without replacement such that each word is equally frequent.
 
@@ -93,15 +183,16 @@ def check_drawable(labels: np.ndarray, words: Words) -> None:
         )
 
 
-def gains(probabilities: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def gains(probabilities: np.ndarray, labels: np.ndarray, method: Method) -> np.ndarray:
     """What balancing to the uniform prior adds to each row's precision, where each word is equally frequent.
 
     Args:
         probabilities: (N, num_words) of rows that `draw_evenly` drew.
         labels: (N,) their labels.
+        method: see `balanced_guesses`.
 
     Returns:
         (N,) float64, each in -1..1.
     """
-    balanced = balance(probabilities, uniform(probabilities.shape[1])).probabilities
-    return precision_at_3(top3(balanced), labels) - precision_at_3(top3(probabilities), labels)
+    balanced = balanced_guesses(probabilities, uniform(probabilities.shape[1]), method).best
+    return precision_at_3(balanced, labels) - precision_at_3(top3(probabilities), labels)

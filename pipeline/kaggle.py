@@ -131,9 +131,12 @@ def wait_for_score(competition: str, mark: str) -> Scored:
     Raises:
         SketchstackError: Kaggle could not score it, or did not within half an hour.
     """
-    end = time.monotonic() + PATIENCE_SECONDS
+    end, hindrance = time.monotonic() + PATIENCE_SECONDS, ""
     while time.monotonic() < end:
-        found = find(competition, mark)
+        try:
+            found, hindrance = find(competition, mark), ""
+        except SketchstackError as error:  # it is sent: a network that is down for a while must not end the wait
+            found, hindrance = None, f" The last answer: {error}"
         if found and found.status == "complete":
             return found
         if found and found.status == "error":
@@ -144,5 +147,5 @@ def wait_for_score(competition: str, mark: str) -> Scored:
         time.sleep(POLL_SECONDS)
     raise SketchstackError(
         f"the submission marked {mark!r} has had no score for {PATIENCE_SECONDS / 60:.0f} minutes; run the same "
-        f"command again later: what was sent is not sent twice, and its score is recorded."
+        f"command again later: what was sent is not sent twice, and its score is recorded.{hindrance}"
     )

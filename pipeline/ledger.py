@@ -6,7 +6,7 @@ import csv
 import fcntl
 import io
 import os
-from dataclasses import astuple, dataclass, fields
+from dataclasses import astuple, dataclass, fields, replace
 from pathlib import Path
 
 from pipeline.artefacts import whole_file
@@ -25,7 +25,10 @@ class Entry:
         sha256: of its CSV.
         commit: the commit it was made from.
         dvc_lock: SHA-256 of that commit's dvc.lock.
+        params: fingerprint of the params that it depends on.
+        environment: what it was made with, see pipeline/environment.py; empty if it was made on another machine.
         oof_map3: its MAP@3 out of fold.
+        low, high: the 95% interval of that.
         public, private: its MAP@3 on the leaderboard, as Kaggle writes it; empty where Kaggle does not tell.
     """
 
@@ -34,7 +37,11 @@ class Entry:
     sha256: str
     commit: str
     dvc_lock: str
+    params: str
+    environment: str
     oof_map3: str
+    low: str
+    high: str
     public: str
     private: str
 
@@ -72,18 +79,27 @@ def read_ledger(path: Path = LEDGER) -> list[Entry]:
     return [Entry(*line) for line in lines[1:]]
 
 
-def append(entry: Entry, path: Path = LEDGER) -> bool:
-    """Append an entry unless the ledger has it: a file is recorded once a competition. True if it was appended."""
+def record(entry: Entry, path: Path = LEDGER) -> Entry | None:
+    """Append an entry; a file is recorded once a competition. Of one that is there, scores not known yet are filled in.
+
+    Returns:
+        The entry as the ledger has it now; None if that was there before.
+    """
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)  # two senders at once must not lose each other's line
+        fcntl.flock(folder, fcntl.LOCK_EX)  # two processes at once must not lose each other's line
         entries = read_ledger(path)
-        if recorded(entries, entry.competition, entry.sha256):
-            return False
+        known = recorded(entries, entry.competition, entry.sha256)
+        new = entry
+        if known:
+            new = replace(known, public=known.public or entry.public, private=known.private or entry.private)
+            if new == known:
+                return None
         with whole_file(path) as beside:
-            lines = [_line(COLUMNS), *(known.line for known in [*entries, entry])]
+            kept = [new if each == known else each for each in entries] + ([] if known else [new])
+            lines = [_line(COLUMNS), *(each.line for each in kept)]
             beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
-        return True
+        return new
     finally:
         os.close(folder)
 

@@ -243,10 +243,12 @@ class Submit(Block):
     Attributes:
         competition: its name at Kaggle, null if it is not there.
         prior: `uniform` if the test set holds equally many drawings of each word; null if that is not known.
+        balance: how predictions are made to agree with the prior: `scaling` or `assignment`, see pipeline/balance.py.
     """
 
     competition: str | None
     prior: Literal["uniform"] | None
+    balance: Literal["scaling", "assignment"]
 
 
 class Params(Block):

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import shlex
+import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pipeline import kaggle, ledger
 from pipeline.artefacts import file_hash
+from pipeline.environment import recorded_environment
 from pipeline.errors import SketchstackError
-from pipeline.params import Params
+from pipeline.params import Params, fingerprint
 from pipeline.submissions import FOLDER, check_file, read_manifests
 
 
@@ -35,10 +43,52 @@ def send(name: str | None, params: Params) -> None:
     elif hindrances := obstacles(entry):
         raise SketchstackError("; ".join(hindrances) + ".")
     else:
-        scored = send_and_wait(file, message, entry)
-        recorded = replace(entry, public=scored.public, private=scored.private)
-        ledger.append(recorded)
-        print(f"{ledger.LEDGER} has a new line; commit it: {recorded.line}")
+        with alone():
+            scored = send_and_wait(file, message, entry)
+        written = ledger.record(replace(entry, public=scored.public, private=scored.private))
+        if written:
+            print(f"{ledger.LEDGER} has a new line; commit it: {written.line}")
+
+
+def record(name: str, public: float, private: float | None, params: Params) -> None:
+    """Write a submission that was sent by hand into the ledger, or the scores that have become known of one in it.
+
+    Raises:
+        SketchstackError: a score is not in 0..1, the submission is unknown or not valid, or the work tree is dirty.
+    """
+    if params.submit.competition is None:
+        raise SketchstackError("params.yaml names no competition: set submit.competition to its name at Kaggle.")
+    for which, score in (("public", public), ("private", private)):
+        if score is not None and not 0 <= score <= 1:
+            raise SketchstackError(f"--{which} {score}: MAP@3 is a number from 0 to 1, as the leaderboard shows it.")
+    entry = ledger_entry(chosen(name), params.submit.competition)
+    scored = replace(entry, public=str(public), private="" if private is None else str(private))
+    if not ledger.recorded(ledger.read_ledger(), entry.competition, entry.sha256):
+        check_file(FOLDER / f"{name}.csv", params.sample_path)
+        if hindrances := obstacles(entry):
+            raise SketchstackError("; ".join(hindrances) + ".")
+    if written := ledger.record(scored):
+        print(f"{ledger.LEDGER} is changed; commit it: {written.line}")
+    else:
+        print(f"{ledger.LEDGER} has this very file with its scores already; nothing is changed.")
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Hold off other senders: two at once would both find nothing sent, and send.
+
+    Raises:
+        SketchstackError: another process is sending.
+    """
+    folder = os.open(FOLDER, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SketchstackError(f"another process is sending from {FOLDER}/; wait for it, or end it.") from None
+        yield
+    finally:
+        os.close(folder)
 
 
 def send_and_wait(file: Path, message: str, entry: ledger.Entry) -> kaggle.Scored:
@@ -70,7 +120,11 @@ def ledger_entry(manifest: dict[str, Any], competition: str) -> ledger.Entry:
         sha256=manifest["sha256"],
         commit=_git("rev-parse", "--verify", "--quiet", "HEAD").strip(),
         dvc_lock=file_hash(lock) if lock.exists() else "",
+        params=fingerprint(manifest["params"]),
+        environment=recorded_environment(manifest["sha256"]),
         oof_map3=f"{manifest['oof']['map3']:.6f}",
+        low=f"{manifest['oof']['low']:.6f}",
+        high=f"{manifest['oof']['high']:.6f}",
         public="",
         private="",
     )
@@ -89,7 +143,25 @@ def obstacles(entry: ledger.Entry) -> list[str]:
         )
     if not entry.dvc_lock:
         found.append("there is no dvc.lock; run `make repro` and commit it")
+    elif stale := stale_submissions():
+        found.append(
+            f"{FOLDER}/ is not what dvc.lock says ({stale}), so the ledger would name a commit that never made this "
+            f"file; run `make repro`, or `dvc checkout` for what was made elsewhere"
+        )
     return found
+
+
+def stale_submissions() -> str:
+    """In what submissions/ differs from dvc.lock by `dvc status`, in a phrase; empty if it does not."""
+    command = ["dvc", "status", "--json", "submit"]
+    dvc = shutil.which(command[0], path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    asked = subprocess.run([dvc or "dvc", *command[1:]], check=False, capture_output=True, text=True)
+    if asked.returncode:
+        return f"`{' '.join(command)}` failed: {asked.stderr.strip().splitlines()[-1:]}"
+    changes = json.loads(asked.stdout or "{}").get("submit", [])
+    return "; ".join(
+        f"{kind}: {', '.join(what)}" for change in changes if isinstance(change, dict) for kind, what in change.items()
+    )
 
 
 def _git(*arguments: str) -> str:

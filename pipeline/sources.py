@@ -22,7 +22,7 @@ ROWS = ("rows", "labels", "test_rows")  # files of the stack that say which rows
 
 
 @dataclass(frozen=True)
-class Rows:
+class StackedRows:
     """The rows that all probabilities are of, in their order.
 
     Attributes:
@@ -67,7 +67,7 @@ def _load(path: Path) -> np.ndarray:
         raise SketchstackError(f"{path} cannot be read ({error}); run `dvc repro stack` to write it.") from None
 
 
-def read_rows(folder: Path = META) -> Rows:
+def read_stacked_rows(folder: Path = META) -> StackedRows:
     """The rows of the stacked predictions.
 
     Raises:
@@ -78,10 +78,10 @@ def read_rows(folder: Path = META) -> Rows:
         raise SketchstackError(
             f"{folder}: rows.npy has {len(oof)} rows, labels.npy {len(labels)}; run `dvc repro -f stack`."
         )
-    return Rows(oof, labels.astype(np.int64), test)
+    return StackedRows(oof, labels.astype(np.int64), test)
 
 
-def open_sources(params: Params, words: Words, rows: Rows) -> Iterator[Source]:
+def open_sources(params: Params, words: Words, rows: StackedRows) -> Iterator[Source]:
     """Every base learner, then the combinations.
 
     Raises:
@@ -116,7 +116,7 @@ def _source(
     return Source(name, tuple(files), tuple(learners), lambda rows: finite(oof(rows)), lambda: finite(test()))
 
 
-def _combination(name: str, params: Params, words: Words, rows: Rows) -> Source:
+def _combination(name: str, params: Params, words: Words, rows: StackedRows) -> Source:
     if name == MEAN and name not in params.stack.metalearners:
         raise SketchstackError(f"params.yaml, stack.metalearners must name {MEAN}: stacking is compared with it.")
     paths = META / name / "oof.npy", META / name / "test.npy"

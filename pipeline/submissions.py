@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.artefacts import file_hash
 from pipeline.errors import SketchstackError
 from pipeline.metrics import GUESSES
 from pipeline.words import Words, load_words, spell
@@ -160,12 +161,29 @@ def check_submission(path: Path, key_ids: np.ndarray, words: Collection[str]) ->
 def check_file(file: Path, sample: Path) -> int:
     """Check any submission against any sample, and return how many rows it has.
 
+    Where a manifest lies beside it, its bytes must be those that the manifest was written for.
+
     Raises:
-        SketchstackError: the sample cannot be read, or the submission is not valid.
+        SketchstackError: the sample cannot be read, or the submission is not valid or was changed.
     """
     key_ids = sample_key_ids(sample)
     check_submission(file, key_ids, known_words(sample))
+    manifest = file.with_suffix(".json")
+    if (written := _hash_in(manifest)) and written != file_hash(file):
+        raise SketchstackError(
+            f"{file} is valid, but not the file that {manifest} was written for: its SHA-256 is {file_hash(file)}. Run "
+            f"`dvc repro -f submit` to write both, or move the file elsewhere."
+        )
     return len(key_ids)
+
+
+def _hash_in(manifest: Path) -> str | None:
+    """The SHA-256 that a manifest holds; None if there is none, or the file is something else."""
+    try:
+        known = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return known.get("sha256") if isinstance(known, dict) else None
 
 
 def faults(content: bytes, key_ids: np.ndarray, words: Collection[str]) -> list[str]:

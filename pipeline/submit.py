@@ -3,6 +3,7 @@
     python -m pipeline.submit                             write, rank and check all submissions
     python -m pipeline.submit --check FILE --sample FILE  check any submission
     python -m pipeline.submit --send [NAME]               send one (the best), or say exactly what would be sent
+    python -m pipeline.submit --record NAME --public S    write one that was sent by hand, or its score, to ledger.csv
 
 A submission is ranked by its out-of-fold MAP@3. Its 95% interval resamples the rows (bootstrap), so it holds the
 chance of having met these drawings and not others, not the chance in fitting the networks. What balancing gains is
@@ -27,13 +28,14 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.artefacts import file_hash, whole_file
-from pipeline.balance import balance, check_drawable, draw_evenly, gains, uniform
+from pipeline.balance import balanced_guesses, check_drawable, draw_evenly, gains, uniform
 from pipeline.bootstrap import interval, resampled_means
+from pipeline.environment import record_environment
 from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.metrics import CHUNK, GUESSES, precision_at_3, top3
 from pipeline.params import Params, learner_of, load_params
-from pipeline.send import send
-from pipeline.sources import COMBINATIONS, Rows, Source, open_sources, read_rows
+from pipeline.send import record, send
+from pipeline.sources import COMBINATIONS, Source, StackedRows, open_sources, read_stacked_rows
 from pipeline.submissions import (
     FOLDER,
     FOLDS,
@@ -107,7 +109,7 @@ def _score(map3: float, resampled: np.ndarray, rows: int) -> dict[str, Any]:
     return {"map3": round(float(map3), 6), "low": round(low, 6), "high": round(high, 6), "rows": rows}
 
 
-def enter(source: Source, rows: Rows, words: Words, params: Params) -> Iterator[Entry]:
+def enter(source: Source, rows: StackedRows, words: Words, params: Params) -> Iterator[Entry]:
     """The submissions of a source: plain, and balanced where the prior of the test set is declared."""
     precision = oof_precision(source, rows.labels)
     test = source.test()
@@ -119,11 +121,12 @@ def enter(source: Source, rows: Rows, words: Words, params: Params) -> Iterator[
     drawn = []
     for seed in range(DRAWS):  # the same draws for every source
         draw = draw_evenly(rows.labels, len(words), most, np.random.default_rng([params.seed, seed]))
-        drawn.append(gains(source.oof(draw), rows.labels[draw]))
+        drawn.append(gains(source.oof(draw), rows.labels[draw], params.submit.balance))
     score = balanced_score(precision, drawn, np.random.default_rng([params.seed, BOOTSTRAP]))
-    balanced = balance(test, uniform(len(words)))
-    done = {"prior": params.submit.prior, "rounds": balanced.rounds, "count_error": float(f"{balanced.error:.3g}")}
-    yield Entry(f"{source.name}_balanced", source, top3(balanced.probabilities), score, done)
+    balanced = balanced_guesses(test, uniform(len(words)), params.submit.balance)
+    yield Entry(
+        f"{source.name}_balanced", source, balanced.best, score, {"prior": params.submit.prior, **balanced.done}
+    )
 
 
 def rank(entries: list[Entry]) -> list[Entry]:
@@ -246,7 +249,7 @@ def print_ranking(manifests: list[dict[str, Any]]) -> None:
 
 def write_submissions(params: Params) -> None:
     """The stage: probabilities → submissions, manifests, ranking."""
-    words, rows, asked = load_words(FOLDS), read_rows(), sample_key_ids(params.sample_path)
+    words, rows, asked = load_words(FOLDS), read_stacked_rows(), sample_key_ids(params.sample_path)
     if len(words) < GUESSES:
         raise SketchstackError(f"{FOLDS}/words.json has {len(words)} words; three guesses a row need at least three.")
     if params.submit.prior:
@@ -258,6 +261,7 @@ def write_submissions(params: Params) -> None:
         write_entry(entry, place, test=rows.test, asked=asked, words=words, params=params)
     manifests = read_manifests()
     write_ranking(manifests)
+    record_environment([manifest["sha256"] for manifest in manifests])
     print_ranking(manifests)
 
 
@@ -270,12 +274,19 @@ def main(arguments: list[str] | None = None) -> None:
         "--sample", type=Path, metavar="FILE", help="sample submission to check against (params.yaml's)"
     )
     parser.add_argument("--send", nargs="?", const="", metavar="NAME", help="send this submission, by default the best")
+    parser.add_argument("--record", metavar="NAME", help="write this submission, sent by hand, into the ledger")
+    parser.add_argument("--public", type=float, metavar="SCORE", help="its MAP@3 on the public leaderboard")
+    parser.add_argument("--private", type=float, metavar="SCORE", help="its MAP@3 on the private one, once known")
     given = parser.parse_args(arguments)
+    if (given.record is None) != (given.public is None) or (given.private is not None and given.record is None):
+        parser.error("--record NAME takes --public SCORE, and --private SCORE once that is known")
     if given.check:
         rows = check_file(given.check, given.sample or load_params().sample_path)
         print(f"{given.check} is a valid submission: {rows} rows, SHA-256 {file_hash(given.check)}")
     elif given.send is not None:
         send(given.send or None, load_params())
+    elif given.record is not None:
+        record(given.record, given.public, given.private, load_params())
     else:
         write_submissions(load_params())
 

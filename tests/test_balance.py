@@ -2,8 +2,20 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.optimize import linear_sum_assignment
 
-from pipeline.balance import TOLERANCE, balance, check_drawable, draw_evenly, gains, uniform
+from pipeline.balance import (
+    CANDIDATES,
+    TOLERANCE,
+    assign,
+    balance,
+    balanced_guesses,
+    check_drawable,
+    draw_evenly,
+    gains,
+    uniform,
+    whole_counts,
+)
 from pipeline.errors import SketchstackError
 from pipeline.words import Words
 
@@ -52,10 +64,11 @@ def biased(rng, labels, words):
     return softmax(logits)
 
 
-def test_balancing_mends_a_model_that_prefers_some_words():
+@pytest.mark.parametrize("method", ["scaling", "assignment"])
+def test_balancing_mends_a_model_that_prefers_some_words(method):
     rng = np.random.default_rng(3)
     labels = np.repeat(np.arange(10), 50)
-    gained = gains(biased(rng, labels, 10), labels)
+    gained = gains(biased(rng, labels, 10), labels, method)
     assert gained.shape == (500,)
     assert gained.mean() > 0.05
 
@@ -84,3 +97,46 @@ def test_every_row_of_a_word_can_be_drawn():
 def test_a_word_without_rows_is_named():
     with pytest.raises(SketchstackError, match=r"shows 'bee'.*raise oof.max_rows"):
         check_drawable(np.array([0, 2, 2]), Words(("ant", "bee", "cat")))
+
+
+@settings(max_examples=30, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), rows=st.integers(4, 50), words=st.integers(2, 9))
+def test_the_assignment_is_the_likeliest_that_has_these_counts(seed, rows, words):
+    rng = np.random.default_rng(seed)
+    probabilities, prior = softmax(3 * rng.normal(size=(rows, words))), rng.dirichlet(np.full(words, 5.0))
+    found, counts = assign(probabilities, prior), whole_counts(prior, rows)
+    assert np.bincount(found, minlength=words).tolist() == counts.tolist()
+    places = np.repeat(np.arange(words), counts)  # a column a place: the plain assignment problem
+    costs = -np.log(probabilities)
+    _, best = linear_sum_assignment(costs[:, places])
+    reached = costs[np.arange(rows), found].sum()
+    assert reached == pytest.approx(costs[np.arange(rows), places[best]].sum(), abs=1e-4)
+
+
+def test_a_row_whose_candidates_are_all_full_takes_what_is_left():
+    words = CANDIDATES + 5
+    probabilities = np.tile(np.linspace(1, 2, words), (2 * words, 1))  # all rows like the same words best
+    found = assign(probabilities / probabilities.sum(axis=1, keepdims=True), uniform(words))
+    assert np.bincount(found, minlength=words).tolist() == [2] * words
+
+
+def test_counts_add_up_and_differ_by_less_than_one():
+    counts = whole_counts(np.array([0.5, 0.3, 0.2]), 7)
+    assert counts.tolist() == [4, 2, 1]
+    assert whole_counts(uniform(340), 112_200).tolist() == [330] * 340
+
+
+def test_the_first_guess_is_the_assigned_one_and_the_others_the_likeliest_of_the_rest():
+    probabilities = np.array(
+        [[0.7, 0.2, 0.06, 0.04], [0.6, 0.1, 0.25, 0.05], [0.5, 0.1, 0.1, 0.3], [0.4, 0.35, 0.2, 0.05]]
+    )
+    found = balanced_guesses(probabilities, uniform(4), "assignment")
+    first = assign(balance(probabilities, uniform(4)).probabilities, uniform(4))
+    assert sorted(first.tolist()) == [0, 1, 2, 3]
+    assert found.best[:, 0].tolist() == first.tolist()
+    assert all(len(set(row)) == 3 for row in found.best.tolist())
+    assert found.done["method"] == "assignment"
+    scaled = balance(probabilities, uniform(4)).probabilities
+    for row, (one, two, three) in zip(scaled, found.best.tolist(), strict=True):
+        rest = [word for word in np.argsort(-row) if word != one]
+        assert [two, three] == rest[:2]

@@ -6,6 +6,7 @@ import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,16 +15,18 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline import kaggle, submit
+from pipeline import kaggle, send, submit
 from pipeline.artefacts import file_hash
 from pipeline.bootstrap import interval, resampled_means
+from pipeline.environment import as_text, environment
 from pipeline.errors import SketchstackError
-from pipeline.ledger import COLUMNS, Entry, append, read_ledger
+from pipeline.ledger import COLUMNS, Entry, read_ledger, record
 from pipeline.metrics import map_at_3, top3
-from pipeline.params import load_params
+from pipeline.params import fingerprint, load_params
 from pipeline.predictions import model_folder, write_predictions
 from pipeline.submissions import check_submission, faults
 from pipeline.words import Words
+from tests.conftest import ROOT
 
 SYNTHETIC = Path(__file__).parents[1] / "profiles/synthetic.yaml"
 WORDS = Words.from_names(["ant", "baseball", "baseball bat", "cat", "t-shirt", "The Eiffel Tower"])
@@ -41,11 +44,14 @@ def probabilities(labels, skill, seed):
     return np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
 
 
+SUBMIT = {"competition": None, "prior": "uniform", "balance": "scaling"}
+
+
 def make_project(folder):
     """What the stage reads: raw folder, params.yaml, folds/words.json, cached predictions, the stack's arrays."""
     with contextlib.chdir(folder):
         params = yaml.safe_load(SYNTHETIC.read_text()) | {"ensemble": ["alpha", "beta"], "folds": [0, 1, 2]}
-        params |= {"learners": {"alpha": LEARNER, "beta": LEARNER}, "submit": {"competition": None, "prior": "uniform"}}
+        params |= {"learners": {"alpha": LEARNER, "beta": LEARNER}, "submit": SUBMIT}
         params["data"]["folder"] = "raw"
         write_params(params)
         Path("folds").mkdir()
@@ -430,7 +436,7 @@ folder = pathlib.Path(__file__).parent
 arguments = sys.argv[1:]
 with (folder / "calls").open("a") as calls:
     calls.write(json.dumps(arguments) + "\\n")
-sent, asked = folder / "sent", folder / "asked"
+sent, asked, down = folder / "sent", folder / "asked", folder / "down"
 if arguments[:2] == ["competitions", "submit"]:
     if (folder / "refuse").exists():
         print("Could not submit to competition"); sys.exit(0)
@@ -439,6 +445,9 @@ if arguments[:2] == ["competitions", "submit"]:
     sent.write_text(arguments[arguments.index("-m") + 1])
 elif not sent.exists():
     print("No submissions found")
+elif down.exists() and down.read_text():
+    down.write_text(down.read_text()[1:])
+    print("network is unreachable", file=sys.stderr); sys.exit(1)
 else:
     asked.write_text((asked.read_text() if asked.exists() else "") + "x")
     status = "PENDING" if len(asked.read_text()) < 3 else (folder / "end").read_text()
@@ -466,6 +475,10 @@ def sendable(project, tmp_path, monkeypatch):
     fake.write_text(FAKE.format(python=sys.executable))
     fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
     (bin_folder / "end").write_text("COMPLETE")
+    (bin_folder / "dvc").write_text(f"#!/bin/sh\ncat {bin_folder}/stale\n")
+    (bin_folder / "dvc").chmod(0o755)
+    (bin_folder / "stale").write_text("{}")
+    monkeypatch.setattr(sys, "executable", str(bin_folder / "python"))  # whose folder is looked in for dvc first
     monkeypatch.setenv("PATH", f"{bin_folder}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.setenv("KAGGLE_USERNAME", "somebody")
     monkeypatch.setenv("KAGGLE_KEY", "s3cr3t")
@@ -496,7 +509,8 @@ def test_the_best_is_sent_waited_for_and_recorded(sendable, capsys):
     head = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
     assert entry == Entry(
         competition="doodles", name=best["name"], sha256=best["sha256"], commit=head,
-        dvc_lock=file_hash(Path("dvc.lock")), oof_map3=f"{best['oof']['map3']:.6f}",
+        dvc_lock=file_hash(Path("dvc.lock")), params=fingerprint(best["params"]), environment=as_text(environment()),
+        oof_map3=f"{best['oof']['map3']:.6f}", low=f"{best['oof']['low']:.6f}", high=f"{best['oof']['high']:.6f}",
         public="0.91234", private="0.90123",
     )  # fmt: skip
     sent = json.loads((sendable / "calls").read_text().splitlines()[1])
@@ -534,6 +548,13 @@ def test_a_dirty_work_tree_is_refused_and_nothing_is_sent(sendable):
     with pytest.raises(SystemExit, match=r"work tree differs[\s\S]*params.yaml"):
         submit.main(["--send"])
     assert not Path("ledger.csv").exists()
+
+
+def test_submissions_of_another_commit_are_not_sent(sendable):
+    (sendable / "stale").write_text('{"submit": [{"changed outs": {"submissions": "modified"}}]}')
+    with pytest.raises(SystemExit, match=r"not what\s+dvc.lock\s+says\s+\(changed\s+outs:\s+submissions\)"):
+        submit.main(["--send"])
+    assert calls(sendable).count("submit") == 0
 
 
 def test_a_changed_file_is_not_sent(sendable):
@@ -632,23 +653,105 @@ def test_the_installed_kaggle_takes_these_arguments(command):
 
 # ---- the ledger
 
-ENTRY = Entry("doodles", "beta", "ab" * 32, "c" * 40, "d" * 64, "0.812345", "0.9", "")
+MADE = ("c" * 40, "d" * 64, "e" * 64, "python=3.11.9; numpy=2.4.6", "0.812345", "0.8", "0.82")
+ENTRY = Entry("doodles", "beta", "ab" * 32, *MADE, "0.9", "")
 
 
 def test_the_ledger_keeps_what_it_has_and_takes_a_file_once(tmp_path):
     path = tmp_path / "ledger.csv"
-    assert append(ENTRY, path)
-    other = Entry("doodles", 'a "name", with a comma', "ef" * 32, "c" * 40, "d" * 64, "0.8", "0.8", "0.7")
-    assert append(other, path)
-    assert not append(ENTRY, path)
+    assert record(ENTRY, path) == ENTRY
+    other = Entry("doodles", 'a "name", with a comma', "ef" * 32, *MADE, "0.8", "0.7")
+    assert record(other, path) == other
+    assert record(ENTRY, path) is None
     assert read_ledger(path) == [ENTRY, other]
     assert [file.name for file in tmp_path.glob("*ledger*")] == ["ledger.csv"]
 
 
 def test_a_broken_ledger_is_not_written_over(tmp_path):
     path = tmp_path / "ledger.csv"
-    append(ENTRY, path)
+    record(ENTRY, path)
     path.write_text(path.read_text() + "half a li")
     with pytest.raises(SketchstackError, match="line 3 is no line of the ledger"):
-        append(ENTRY, path)
+        record(ENTRY, path)
     assert path.read_text().endswith("half a li")
+
+
+def test_scores_that_become_known_are_filled_in_and_none_is_changed(tmp_path):
+    path = tmp_path / "ledger.csv"
+    record(ENTRY, path)
+    other = replace(ENTRY, sha256="ef" * 32)
+    record(other, path)
+    told = replace(ENTRY, public="0.1", private="0.91")
+    assert record(told, path) == replace(ENTRY, private="0.91")
+    assert record(told, path) is None
+    assert read_ledger(path) == [replace(ENTRY, private="0.91"), other]
+
+
+def test_lines_of_processes_that_write_at_once_are_all_there(tmp_path):
+    write = (
+        "import sys; from dataclasses import replace; from pathlib import Path; from pipeline.ledger import record;"
+        "from tests.test_submit import ENTRY\n"
+        "for n in range(20): record(replace(ENTRY, sha256=f'{sys.argv[1]}-{n}'), Path(sys.argv[2]))"
+    )
+    path = tmp_path / "ledger.csv"
+    command = [sys.executable, "-c", write]
+    processes = [subprocess.Popen([*command, str(name), str(path)], cwd=ROOT) for name in range(3)]
+    assert [process.wait() for process in processes] == [0, 0, 0]
+    assert sorted(entry.sha256 for entry in read_ledger(path)) == sorted(
+        f"{a}-{b}" for a in range(3) for b in range(20)
+    )
+
+
+def test_what_was_sent_by_hand_is_recorded_and_its_later_score_filled_in(sendable, capsys):
+    submit.main(["--record", "beta", "--public", "0.94"])
+    (entry,) = read_ledger()
+    assert (entry.name, entry.public, entry.private) == ("beta", "0.94", "")
+    submit.main(["--record", "beta", "--public", "0.94", "--private", "0.93"])
+    submit.main(["--record", "beta", "--public", "0.94", "--private", "0.93"])
+    assert [(entry.public, entry.private) for entry in read_ledger()] == [("0.94", "0.93")]
+    assert "nothing is changed" in capsys.readouterr().out
+    assert calls(sendable) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--record", "beta", "--public", "94"], "--public 94.0: MAP@3 is a number from 0 to 1"),
+        (["--record", "gamma", "--public", "0.9"], "no submission 'gamma'"),
+    ],
+)
+def test_what_cannot_be_recorded_is_refused(sendable, arguments, told):
+    with pytest.raises(SystemExit, match=told):
+        submit.main(arguments)
+    Path("notes.txt").write_text("not committed")
+    with pytest.raises(SystemExit, match="work tree differs"):
+        submit.main(["--record", "beta", "--public", "0.9"])
+    assert not Path("ledger.csv").exists()
+
+
+def test_a_network_that_is_down_for_a_while_does_not_end_the_wait(sendable):
+    (sendable / "down").write_text("xxx")
+    submit.main(["--send", "beta"])
+    assert calls(sendable).count("submit") == 1
+    assert [(entry.name, entry.public) for entry in read_ledger()] == [("beta", "0.91234")]
+
+
+def test_a_network_that_stays_down_is_told_and_the_next_run_only_waits(sendable, monkeypatch):
+    (sendable / "down").write_text("x" * 10_000)
+    monkeypatch.setattr(kaggle, "PATIENCE_SECONDS", 0.5)
+    with pytest.raises(SystemExit, match=r"has had no\s+score[\s\S]*network is unreachable"):
+        submit.main(["--send", "beta"])
+    assert not Path("ledger.csv").exists()
+    (sendable / "down").unlink()
+    monkeypatch.setattr(kaggle, "PATIENCE_SECONDS", 20)
+    submit.main(["--send", "beta"])
+    assert calls(sendable).count("submit") == 1
+    assert len(read_ledger()) == 1
+
+
+def test_two_senders_at_once_send_once(sendable):
+    with send.alone(), pytest.raises(SystemExit, match="another process is sending"):
+        submit.main(["--send", "beta"])
+    assert calls(sendable).count("submit") == 0
+    submit.main(["--send", "beta"])
+    assert calls(sendable).count("submit") == 1
