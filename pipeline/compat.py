@@ -24,6 +24,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -58,3 +59,25 @@ def frozen_objects() -> Iterator[None]:
         yield
     finally:
         gc.unfreeze()
+
+
+@contextmanager
+def mapped_predictions(folder: Path | None) -> Iterator[None]:
+    """Let mlens keep what its layers predict in files of a folder, memory-mapped; None changes nothing.
+
+    On threads it would take memory for a layer's predictions of all rows, (rows, learners * words) float32.
+    """
+    from mlens.parallel.backend import BaseProcessor, ParallelProcessing
+
+    usual = ParallelProcessing._gen_prediction_array
+
+    def mapped(self: BaseProcessor, task: Any, job: str, threading: bool) -> None:
+        with tempfile.TemporaryFile(dir=folder) as file:  # goes with the last use of the array
+            self.job.predict_out = np.memmap(file, np.float32, "w+", shape=task.shape(job))
+
+    if folder is not None:
+        ParallelProcessing._gen_prediction_array = mapped
+    try:
+        yield
+    finally:
+        ParallelProcessing._gen_prediction_array = usual

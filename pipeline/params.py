@@ -230,10 +230,14 @@ class Stack(Block):
 
     Attributes:
         metalearners: names of files in pipeline/metalearners, in the order of the tables.
+        calibrate: scale each learner to its temperature before they are combined, where that lowers its log loss.
+        dense_rows: out-of-fold rows up to which mlens holds the learners' predictions in memory.
         params: a block a meta-learner, checked against its constructor.
     """
 
     metalearners: Annotated[list[str], Field(min_length=1)]
+    calibrate: bool
+    dense_rows: Count
     params: dict[str, dict[str, Any]]
 
 

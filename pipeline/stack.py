@@ -4,13 +4,19 @@ The first layer holds the learners, but as caches: fitting does nothing and pred
 up, so mlens cuts folds, propagates, scores and fits the layers above without refitting a network. The second layer
 holds the meta-learners, the last the SuperLearner's own combination of them.
 
+mlens writes what a layer predicts out in full, and hands each meta-learner a copy of its rows. Above `stack.dense_rows`
+rows the first layer is the meta-learners themselves: they are fed row numbers and read the cache in chunks, and what
+they predict is on disk.
+
 Every score is honest. A learner's OOF predictions are by a model that never saw the row. A meta-learner is fitted on
-the OOF rows of the other folds and scored on those of the fold held out, which is what the second layer does anyhow.
-The SuperLearner is built once more for each held-out fold from the others alone, and scored there.
+the OOF rows of the other folds and scored on those of the fold held out. The SuperLearner is built once more for each
+held-out fold from the others alone, meta-learners and temperatures with it, and scored there. Rows that it is fitted on
+have the temperature of their own fold, whose model predicted them; those that it is scored on have that of the others.
 
     models/meta/scores.json      MAP@3, top-1 and log loss over all OOF rows, a block a name
                 fold_scores.csv  the same a fold, with the kind: base, meta or super
                 weights.json     how much each learner or meta-learner counts
+                calibration.json a block a learner: its temperature, log loss and calibration error before and after
                 rows.npy         int64 key_ids of the OOF rows, in the order of folds and shards; folds.npy int8,
                 labels.npy int16 beside it; test_rows.npy int64 key_ids of the test rows
                 <name>/          oof.npy and test.npy float16 (rows, num_words) of a meta-learner or of super_learner,
@@ -22,84 +28,44 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
+import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Self
 
+import numba
 import numpy as np
 import pandas as pd
 import xxhash
 from rich.console import Console
-from rich.table import Table
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from pipeline import metrics
-from pipeline.artefacts import whole_folder
-from pipeline.compat import frozen_objects, mlens_imports
-from pipeline.drawings import TEST, open_shards
+from pipeline import leaks, metrics
+from pipeline.artefacts import whole_file, whole_folder
+from pipeline.calibration import Calibrated, scaled, temperatures
+from pipeline.compat import frozen_objects, mapped_predictions, mlens_imports
 from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.metalearners import load_metalearner
-from pipeline.metalearners._base import BaseMetaLearner, ConvexCombination
+from pipeline.metalearners._base import FACTS, BaseMetaLearner, ConvexCombination, chunks
 from pipeline.params import Params, load_params
-from pipeline.predictions import (
-    BASE,
-    LearnerPredictions,
-    cached_share,
-    model_folder,
-    open_predictions,
-    read_learner,
-    rows_hash,
-)
+from pipeline.predictions import BASE, LearnerPredictions, model_folder, open_predictions, read_learner
 from pipeline.progress import progress_bar
-from pipeline.words import Words, load_words
+from pipeline.rows import FOLDS, Rows, check_rows, read_rows
+from pipeline.scoreboard import SUPER, pooled_scores, print_calibration, print_table, score_table, weights_by_name
+from pipeline.words import load_words
 
 with mlens_imports():
     from mlens.ensemble import BaseEnsemble, SuperLearner
     from mlens.index import BaseIndex
 
-FOLDS = Path("folds")
 META = Path("models/meta")
-SUPER = "super_learner"
-STYLES = {"base": "", "meta": "", "super": "bold"}
-SCORES = ["map3", "top1", "log_loss"]
-CHUNK = 16384  # rows predicted at a time: mlens writes each layer's predictions of them out in full
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows to stack, in the one order that positions number: OOF rows fold by fold, then test rows.
-
-    Attributes:
-        key_ids: (N,) int64 of the OOF rows.
-        labels: (N,) int16.
-        folds: (N,) int8, rising.
-        test_key_ids: (T,) int64.
-    """
-
-    key_ids: np.ndarray
-    labels: np.ndarray
-    folds: np.ndarray
-    test_key_ids: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.key_ids)
-
-    def of_fold(self, fold: int) -> np.ndarray:
-        """Positions of a fold's OOF rows."""
-        return np.flatnonzero(self.folds == fold)
-
-    @property
-    def fold_numbers(self) -> list[int]:
-        """The folds, rising."""
-        return [int(fold) for fold in np.unique(self.folds)]
-
-    @property
-    def test_positions(self) -> np.ndarray:
-        """(T,) int64 positions of the test rows, after those of the OOF rows."""
-        return len(self) + np.arange(len(self.test_key_ids))
+TIMES = Path("logs/stack/seconds.json")
+ERRORS = ("log_loss", "ece")
+FACT_COLUMNS = list(range(len(FACTS)))  # columns of the facts in what the layers above the first are fed
 
 
 class CachedLearner(ClassifierMixin, BaseEstimator):
@@ -108,58 +74,108 @@ class CachedLearner(ClassifierMixin, BaseEstimator):
     Args:
         name: the learner's.
         folders: its model folders, fold by fold.
+        temperatures: a file of the temperature of each row, (OOF rows + test rows,) float32; None leaves all as it is.
     """
 
-    def __init__(self, name: str, folders: tuple[str, ...]) -> None:
+    def __init__(self, name: str, folders: tuple[str, ...], temperatures: str | None = None) -> None:
         self.name = name
         self.folders = folders
+        self.temperatures = temperatures
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Nothing: each fold's model is fitted already, on the other folds."""
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Look up the rows at positions X (N, 1), exact as floats: (N, num_words) float32, OOF or of the test set."""
-        positions = X[:, 0].astype(np.int64)
-        cached = LearnerPredictions(self.name, tuple(open_predictions(Path(folder)) for folder in self.folders))
+        """Look up rows by position, exact as floats, in the first column of X: (N, num_words) float32."""
+        return self.at(X[:, 0].astype(np.int64))
+
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """The probabilities of the rows at these positions (N,), OOF or of the test set: (N, num_words) float32."""
+        cached = self.opened()
         rows = sum(cached.fold_sizes)
         found = np.empty((len(positions), cached.folds[0].oof.shape[1]), np.float32)
         is_oof = positions < rows
         found[is_oof] = cached.oof(positions[is_oof])
         found[~is_oof] = cached.test(positions[~is_oof] - rows)
+        return found if self.temperatures is None else scaled(found, self.temperatures_at(positions)[:, None])
+
+    def temperatures_at(self, positions: np.ndarray) -> np.ndarray:
+        """The temperatures of the rows at these positions, (N,) float32."""
+        if self.temperatures is None:
+            return np.ones(len(positions), np.float32)
+        return np.load(self.temperatures, mmap_mode="r")[positions]
+
+    def opened(self) -> LearnerPredictions:
+        """The predictions as they lie on disk."""
+        return LearnerPredictions(self.name, tuple(open_predictions(Path(folder)) for folder in self.folders))
+
+
+class CachedProbabilities:
+    """What cached learners say of the rows at some positions, read as it is asked for; see `Probabilities`.
+
+    Args:
+        learners: in the order of the columns.
+        positions: (N,) int64.
+    """
+
+    def __init__(self, learners: Sequence[CachedLearner], positions: np.ndarray) -> None:
+        self.learners, self.positions = learners, positions
+        self.shape = (len(positions), len(learners), learners[0].opened().folds[0].oof.shape[1])
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
+        """(n, num_learners, num_words) float32."""
+        positions = self.positions[rows]
+        found = np.empty((len(positions), *self.shape[1:]), np.float32)
+        for number, learner in enumerate(self.learners):
+            for part in chunks(len(positions)):
+                found[part, number] = learner.at(positions[part])
         return found
 
 
-class FitOnce(ClassifierMixin, BaseEstimator):
-    """A meta-learner that takes its weights from disk if it was fitted on the same rows before.
+class StackedMetaLearner(ClassifierMixin, BaseEstimator):
+    """A meta-learner as mlens sees it: it takes its weights from disk if it was fitted on the same rows before.
 
-    With three folds mlens asks for thirteen fits of a meta-learner, of which seven differ.
+    With three folds mlens asks for thirteen fits of a meta-learner, of which seven differ; with five for 31 and 16.
 
     Args:
         metalearner: unfitted.
         folder: where weights are kept, a file a set of rows.
+        learners: whose cached predictions it combines; it is fed positions and facts. Empty where it is fed facts and
+            the learners' predictions.
     """
 
-    def __init__(self, metalearner: BaseMetaLearner, folder: str) -> None:
+    def __init__(self, metalearner: BaseMetaLearner, folder: str, learners: tuple[CachedLearner, ...]) -> None:
         self.metalearner = metalearner
         self.folder = folder
+        self.learners = learners
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
         """Fit or load."""
         self.fitted_ = clone(self.metalearner)
         rows = xxhash.xxh3_128(np.ascontiguousarray(X).data)
         rows.update(np.ascontiguousarray(y).data)
+        for learner in self.learners:  # without them X holds what temperatures do
+            rows.update(np.ascontiguousarray(learner.temperatures_at(X[:, 0].astype(np.int64))).data)
         weights = Path(self.folder, f"{rows.hexdigest()}.npz")
         if weights.exists():
             self.fitted_.load(weights)
         else:
-            weights.parent.mkdir(exist_ok=True)
-            self.fitted_.fit(X, y).save(weights)
+            weights.parent.mkdir(parents=True, exist_ok=True)
+            self.fitted_.fit_on(*self._parted(X), y).save(weights)
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """See BaseMetaLearner."""
-        return self.fitted_.predict_proba(X)
+        return self.fitted_.predict_on(*self._parted(X))
+
+    def _parted(self, X: np.ndarray) -> tuple[np.ndarray | CachedProbabilities, np.ndarray]:
+        if self.learners:
+            return CachedProbabilities(self.learners, X[:, 0].astype(np.int64)), X[:, 1:].astype(np.float32)
+        return self.metalearner.parted(X)
 
 
 class BaseFolds(BaseIndex):
@@ -195,259 +211,187 @@ class BaseFolds(BaseIndex):
 
 @dataclass(frozen=True)
 class Stacked:
-    """What stacking gives.
+    """What stacking gives, float16 and memory-mapped.
 
     Attributes:
-        oof: (N, num_words) float16 of each meta-learner and of `super_learner`, by models that did not see the row.
-        test: (T, num_words) float16 of the same.
+        oof: (N, num_words) of each meta-learner and of `super_learner`, by models that did not see the row.
+        test: (T, num_words) of the same.
         models: the same, fitted on all OOF rows.
+        calibration: a learner's temperature on all OOF rows, by name; empty where none is asked for.
+        seconds: of fitting on all rows and predicting the test set, and of scoring the SuperLearner.
     """
 
     oof: dict[str, np.ndarray]
     test: dict[str, np.ndarray]
     models: dict[str, BaseMetaLearner]
+    calibration: dict[str, Calibrated]
+    seconds: dict[str, float]
 
 
-def stack(
-    learners: Sequence[CachedLearner], metalearners: Mapping[str, BaseMetaLearner], rows: Rows, num_words: int
-) -> Stacked:
-    """Fit the SuperLearner on all OOF rows, and once more on the others of each fold to predict that one."""
-    names = sorted(metalearners)  # mlens's order of columns
-    bar = progress_bar("stack", total=1 + len(rows.fold_numbers), unit="fits")
-    with frozen_objects(), TemporaryDirectory() as fits, bar:
-        ensemble, by_layer = fitted(learners, metalearners, rows, np.arange(len(rows)), num_words=num_words, fits=fits)
-        bar.update()
-        oof = dict(zip(names, np.split(by_layer, len(names), axis=1), strict=True))
-        test = predicted(ensemble, rows.test_positions, ["layer-2", "layer-3"])
-        oof[SUPER] = np.empty((len(rows), num_words), np.float16)
-        for held_out in rows.fold_numbers:
-            seen = np.flatnonzero(rows.folds != held_out)
-            others, _ = fitted(learners, metalearners, rows, seen, num_words=num_words, fits=fits)
-            oof[SUPER][rows.folds == held_out] = predicted(others, rows.of_fold(held_out), ["layer-3"])
+@dataclass(frozen=True)
+class Stack:
+    """What is stacked, and where.
+
+    Attributes:
+        learners: the base learners, by name, in mlens's order: sorted, lower case.
+        metalearners: unfitted, by name.
+        rows: all rows.
+        num_words: columns a learner.
+        folder: an empty folder for all that stacking writes.
+        calibrate: scale each learner to its temperature first.
+        dense: the first layer is the learners, otherwise the meta-learners.
+        fits: where what was fitted is kept for another stack of the same rows; by default for this one alone.
+    """
+
+    learners: Sequence[CachedLearner]
+    metalearners: Mapping[str, BaseMetaLearner]
+    rows: Rows
+    num_words: int
+    folder: Path
+    calibrate: bool
+    dense: bool
+    fits: Path | None = None
+
+    def __post_init__(self) -> None:
+        names = [learner.name for learner in self.learners]
+        if names != sorted(name.lower() for name in names):
+            raise ValueError(f"learners must be sorted by name, in lower case: {names}")
+
+    @property
+    def names(self) -> list[str]:
+        """The meta-learners, in mlens's order of columns."""
+        return sorted(self.metalearners)
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what is of no use afterwards."""
+        return self.folder / "scratch"
+
+    def stacked(self) -> Stacked:
+        """Fit the SuperLearner on all OOF rows, and once more on the others of each fold to predict that one."""
+        self.scratch.mkdir()
+        bar, begun = progress_bar("stack", total=1 + len(self.rows.fold_numbers), unit="fits"), time.monotonic()
+        with bar:
+            models, calibration, test = self.fit_all()
             bar.update()
-    tests = np.split(test, len(names) + 1, axis=1)
-    return Stacked(oof, dict(zip([*names, SUPER], tests, strict=True)), models_of(ensemble, names))
+            fitted = time.monotonic()
+            oof = self._files("oof", len(self.rows))
+            for held_out in self.rows.fold_numbers:
+                self.predict_fold(held_out, oof)
+                bar.update()
+        for name, model in models.items():
+            model.save(self.folder / name / "weights.npz")
+        shutil.rmtree(self.scratch)
+        seconds = {"fit": fitted - begun, "score": time.monotonic() - fitted}
+        return Stacked(oof, test, models, calibration, seconds)
+
+    def fit_all(self) -> tuple[dict[str, BaseMetaLearner], dict[str, Calibrated], dict[str, np.ndarray]]:
+        """Fit on all OOF rows and predict the test set: `models`, `calibration` and `test` of `Stacked`."""
+        test = self._files("test", len(self.rows.test_key_ids))
+        with self._mlens():
+            ensemble, calibration = self.fitted(np.arange(len(self.rows)))
+            self.predict(ensemble, self.rows.test_positions, list(test.values()))
+        return models_of(ensemble, self._layers), calibration, test
+
+    def predict_fold(self, held_out: int, oof: Mapping[str, np.ndarray]) -> None:
+        """Fit on the other folds; write what that says of the one held out into its rows of `oof`, as in `Stacked`."""
+        at = self.rows.of_fold(held_out)
+        with self._mlens():
+            ensemble, _ = self.fitted(np.flatnonzero(self.rows.folds != held_out))
+            self.predict(ensemble, at, [array[at[0] : at[-1] + 1] for array in oof.values()])
+
+    @contextmanager
+    def _mlens(self) -> Iterator[None]:
+        """mlens without a copy of all it is given, its predictions on disk where they are not dense."""
+        with frozen_objects(), mapped_predictions(None if self.dense else self.scratch):
+            yield
+
+    def _files(self, which: str, rows: int) -> dict[str, np.ndarray]:
+        """Empty files <name>/<which>.npy, (rows, num_words) float16, of each meta-learner and of `super_learner`."""
+        return {name: self._file(name, which, rows) for name in [*self.names, SUPER]}
+
+    def _file(self, name: str, which: str, rows: int) -> np.ndarray:
+        (self.folder / name).mkdir(exist_ok=True)
+        place = self.folder / name / f"{which}.npy"
+        return np.lib.format.open_memmap(place, "w+", np.float16, (rows, self.num_words))
+
+    def fitted(self, positions: np.ndarray) -> tuple[SuperLearner, dict[str, Calibrated]]:
+        """Build a SuperLearner and fit it on some OOF rows.
+
+        Args:
+            positions: of the rows to fit on, whole folds, rising.
+
+        Returns:
+            The ensemble, and each learner's calibration on these rows.
+        """
+        rows = self.rows
+        _, sizes = np.unique(rows.folds[positions], return_counts=True)
+        index = {"indexer": BaseFolds(tuple(int(size) for size in sizes)), "proba": True}
+        learners, calibration = self._calibrated(positions) if self.calibrate else (self.learners, {})
+        fed = () if self.dense else tuple(learners)
+        kept = {name: str((self.fits or self.scratch) / name) for name in self.names}
+        once = [(name, StackedMetaLearner(self.metalearners[name], kept[name], fed)) for name in self.names]
+        # One job at a time: the arithmetic inside a fit takes all threads, and a second fit would copy its rows again.
+        ensemble = SuperLearner(scorer=_log_loss, backend="threading", n_jobs=1)
+        facts = [1 + column for column in FACT_COLUMNS]  # behind the positions
+        if self.dense:
+            cached = [(learner.name, learner) for learner in learners]
+            BaseEnsemble.add(ensemble, cached, propagate_features=facts, **index)
+        BaseEnsemble.add(ensemble, once, propagate_features=FACT_COLUMNS if self.dense else facts, **index)
+        ensemble.add_meta(ConvexCombination(self.num_words), proba=True)
+        ensemble.fit(self._fed(positions), rows.labels[positions])
+        return ensemble, calibration
+
+    @property
+    def _layers(self) -> list[str]:
+        """mlens's names of the layer of the meta-learners and of the SuperLearner's own combination."""
+        return ["layer-2", "layer-3"] if self.dense else ["layer-1", "layer-2"]
+
+    def _calibrated(self, positions: np.ndarray) -> tuple[list[CachedLearner], dict[str, Calibrated]]:
+        """The learners at the temperatures that the OOF rows at these positions give."""
+        kept, found, folds = [], {}, "_".join(map(str, np.unique(self.rows.folds[positions])))
+        for learner in self.learners:
+            place = self.scratch / f"{learner.name}.{folds}.npy"
+            calibrated = temperatures(learner.at, positions, self.rows)
+            np.save(place, calibrated.by_row)
+            kept.append(CachedLearner(learner.name, learner.folders, str(place) if calibrated.used else None))
+            found[learner.name] = calibrated
+        return kept, found
+
+    def predict(self, ensemble: SuperLearner, positions: np.ndarray, out: Sequence[np.ndarray]) -> None:
+        """Write what a fitted ensemble says of the rows at these positions.
+
+        Args:
+            ensemble: fitted.
+            positions: (N,).
+            out: arrays (N, num_words): of each meta-learner, then of the SuperLearner.
+        """
+        for part in chunks(len(positions)):
+            layers = ensemble.predict(self._fed(positions[part]), return_preds=self._layers)
+            meta, last = (layer.reshape(part.stop - part.start, -1) for layer in layers)  # mlens squeezes a row alone
+            by_name = np.split(meta[:, len(FACTS) :], len(self.names), axis=1)  # facts are propagated in front of them
+            for array, predicted in zip(out, [*by_name, last], strict=True):
+                array[part] = predicted
+
+    def _fed(self, positions: np.ndarray) -> np.ndarray:
+        """Rows as mlens takes them, (N, 1 + len(FACTS)) floats: positions, exact below 2**53, and facts."""
+        return np.column_stack([positions.astype(np.float64), self.rows.facts[positions]])
 
 
-def fitted(
-    learners: Sequence[CachedLearner],
-    metalearners: Mapping[str, BaseMetaLearner],
-    rows: Rows,
-    positions: np.ndarray,
-    *,
-    num_words: int,
-    fits: str,
-) -> tuple[SuperLearner, np.ndarray]:
-    """Build a SuperLearner and fit it on some OOF rows.
+def models_of(ensemble: SuperLearner, layers: Sequence[str]) -> dict[str, BaseMetaLearner]:
+    """The meta-learners and the combination of a fitted ensemble, as fitted on all its rows.
 
     Args:
-        learners: the first layer.
-        metalearners: the second layer, unfitted, by name.
-        rows: all rows.
-        positions: of the rows to fit on, whole folds, rising.
-        num_words: columns a learner.
-        fits: a folder for the weights of the meta-learners' fits.
-
-    Returns:
-        The ensemble, and the second layer's own OOF predictions (rows, num_metalearners * num_words) float16.
+        ensemble: fitted.
+        layers: mlens's names of the layer of each.
     """
-    _, sizes = np.unique(rows.folds[positions], return_counts=True)
-    index = {"indexer": BaseFolds(tuple(int(size) for size in sizes)), "proba": True}
-    once = [(name, FitOnce(metalearner, str(Path(fits, name)))) for name, metalearner in metalearners.items()]
-    # One job at a time: the arithmetic inside a fit takes all threads, and a second fit would copy its rows again.
-    ensemble = SuperLearner(scorer=_log_loss, backend="threading", n_jobs=1)
-    BaseEnsemble.add(ensemble, [(learner.name, learner) for learner in learners], **index)
-    BaseEnsemble.add(ensemble, once, **index)
-    ensemble.add_meta(ConvexCombination(num_words), proba=True)
-    (second,) = ensemble.fit(_column(positions), rows.labels[positions], return_preds=["layer-2"])
-    return ensemble, second.astype(np.float16)
-
-
-def predicted(ensemble: SuperLearner, positions: np.ndarray, layers: list[str]) -> np.ndarray:
-    """What some layers of a fitted ensemble say of the rows at these positions, side by side, (N, ...) float16."""
-    chunks = []
-    for start in range(0, len(positions), CHUNK):
-        chunk = positions[start : start + CHUNK]
-        found = ensemble.predict(_column(chunk), return_preds=layers)
-        by_layer = found if isinstance(found, list) else [found]
-        chunks.append(np.hstack([layer.reshape(len(chunk), -1).astype(np.float16) for layer in by_layer]))
-    return np.concatenate(chunks)
-
-
-def models_of(ensemble: SuperLearner, names: Sequence[str]) -> dict[str, BaseMetaLearner]:
-    """The meta-learners and the combination of a fitted ensemble, as fitted on all its rows."""
-    found = {learner.name: next(learner.learner).estimator.fitted_ for learner in ensemble.layer_2.learners}
-    (last,) = ensemble.layer_3.learners
-    return {name: found[name] for name in names} | {SUPER: next(last.learner).estimator}
-
-
-def _column(positions: np.ndarray) -> np.ndarray:
-    """Positions as mlens takes its rows: (N, 1) floats, exact below 2**53."""
-    return positions.astype(np.float64)[:, None]
+    metalearners, (combination,) = (getattr(ensemble, layer.replace("-", "_")).learners for layer in layers)
+    found = {learner.name: next(learner.learner).estimator.fitted_ for learner in metalearners}
+    return found | {SUPER: next(combination.learner).estimator}
 
 
 def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     return metrics.log_loss(probabilities, labels)
-
-
-def read_rows(params: Params, folds: Path = FOLDS) -> Rows:
-    """Read key_ids and labels of the rows that learners cache from the shards."""
-    key_ids, labels, numbers = [], [], []
-    for fold in params.folds:
-        shards = open_shards([folds / f"fold{fold}"])
-        share = cached_share(len(shards), params)
-        key_ids.append(shards.key_id[:share])
-        labels.append(shards.word[:share])
-        numbers.append(np.full(share, fold, np.int8))
-    test = open_shards([folds / TEST])
-    return Rows(np.concatenate(key_ids), np.concatenate(labels), np.concatenate(numbers), test.key_id)
-
-
-def check_rows(rows: Rows, words: Words) -> None:
-    """Refuse rows on which a stack of stacks cannot be fitted.
-
-    Raises:
-        SketchstackError: there are fewer than three folds, or a word has rows in one fold alone.
-    """
-    if len(rows.fold_numbers) < 3:
-        raise SketchstackError(
-            f"params.yaml, folds: {len(rows.fold_numbers)} are too few to stack. To score the SuperLearner on a fold "
-            f"it is fitted on the others, which it cuts again: write at least three, as in [0, 1, 2]."
-        )
-    for held_out in rows.fold_numbers:
-        missing = np.setdiff1d(np.arange(len(words)), rows.labels[rows.folds != held_out])
-        if len(missing):
-            raise SketchstackError(
-                f"folds/: the cached rows of {words.names[missing[0]]!r} (and {len(missing) - 1} more words) are all "
-                f"in fold {held_out}, so nothing can be fitted without it. Raise oof.max_rows in params.yaml, or add "
-                f"drawings of the word and run `dvc repro`."
-            )
-
-
-def check_learner(learner: LearnerPredictions, rows: Rows) -> None:
-    """Refuse predictions that are of other rows than the shards', or that failed.
-
-    Raises:
-        SketchstackError: names the learner, the fold and the row.
-    """
-    for fold, predictions in zip(rows.fold_numbers, learner.folds, strict=True):
-        where = f"{learner.name}, fold {fold}"
-        expected = rows.key_ids[rows.of_fold(fold)]
-        _check_same_rows(where, predictions.rows, expected)
-        same_test = predictions.metrics["hashes"]["test_rows"] == rows_hash(rows.test_key_ids)
-        if not same_test or len(predictions.test) != len(rows.test_key_ids):
-            raise SketchstackError(
-                f"{where}: test.npy holds {len(predictions.test)} rows that are not the {len(rows.test_key_ids)} of "
-                f"the test shards; run `dvc repro` to predict anew."
-            )
-        _check_numbers(f"{where}, oof.npy", predictions.oof, expected)
-        _check_numbers(f"{where}, test.npy", predictions.test, rows.test_key_ids)
-
-
-def _check_same_rows(where: str, found: np.ndarray, expected: np.ndarray) -> None:
-    shared = min(len(found), len(expected))
-    different = np.flatnonzero(found[:shared] != expected[:shared])
-    if len(different) or len(found) != len(expected):
-        row = int(different[0]) if len(different) else shared
-        have, want = (f"key_id {ids[row]}" if row < len(ids) else "nothing" for ids in (found, expected))
-        raise SketchstackError(
-            f"{where}: row {row} of rows.npy is {have} where the shards have {want} ({len(found)} and {len(expected)} "
-            f"rows): the predictions are of other rows or in another order. Run `dvc repro` to predict anew."
-        )
-
-
-def _check_numbers(where: str, probabilities: np.ndarray, key_ids: np.ndarray) -> None:
-    for start in range(0, len(key_ids), CHUNK):
-        bad = np.flatnonzero(~np.isfinite(probabilities[start : start + CHUNK]).all(axis=1))
-        if len(bad):
-            row = start + int(bad[0])
-            raise SketchstackError(
-                f"{where}: the prediction of row {row} (key_id {key_ids[row]}) is not a number, so it failed. "
-                f"Train that learner and fold again: remove its folder in models/base and run `dvc repro`."
-            )
-
-
-def score_table(learners: Sequence[LearnerPredictions], stacked: Stacked, rows: Rows) -> pd.DataFrame:
-    """MAP@3, top-1 and log loss of every base learner, meta-learner and the SuperLearner, a row a name and fold."""
-    records = []
-    for learner in learners:
-        records += fold_scores(learner.name, "base", [fold.oof for fold in learner.folds], rows)
-    for name, oof in stacked.oof.items():
-        by_fold = [oof[rows.of_fold(fold)] for fold in rows.fold_numbers]
-        records += fold_scores(name, "super" if name == SUPER else "meta", by_fold, rows)
-    return pd.DataFrame(records, columns=["name", "kind", "fold", *SCORES])
-
-
-def fold_scores(name: str, kind: str, by_fold: Sequence[np.ndarray], rows: Rows) -> list[dict[str, Any]]:
-    """The scores of each fold's OOF probabilities, a record a fold."""
-    return [
-        {"name": name, "kind": kind, "fold": fold, **metrics.scores(oof, rows.labels[rows.of_fold(fold)])}
-        for fold, oof in zip(rows.fold_numbers, by_fold, strict=True)
-    ]
-
-
-def pooled_scores(table: pd.DataFrame, rows: Rows) -> dict[str, dict[str, float]]:
-    """Each name's scores over all OOF rows, the SuperLearner first: folds count by their rows."""
-    sizes = table["fold"].map(lambda fold: len(rows.of_fold(fold)))
-    sums = table[SCORES].mul(sizes, axis=0).groupby(table["name"], sort=False).sum() / len(rows)
-    ordered = sums.loc[[SUPER, *(name for name in sums.index if name != SUPER)]]
-    return {str(name): {score: round(float(row[score]), 6) for score in SCORES} for name, row in ordered.iterrows()}
-
-
-def weights_by_name(stacked: Stacked, learners: Sequence[str]) -> dict[str, dict[str, float]]:
-    """How much each member counts in the SuperLearner, and in each meta-learner that has such weights."""
-    members = {name: sorted(stacked.models.keys() - {SUPER}) if name == SUPER else learners for name in stacked.models}
-    return {
-        name: {member: round(float(w), 6) for member, w in zip(members[name], model.learner_weights, strict=True)}
-        for name, model in sorted(stacked.models.items(), key=lambda item: item[0] != SUPER)
-        if model.learner_weights is not None
-    }
-
-
-def write_stacked(
-    folder: Path, stacked: Stacked, rows: Rows, table: pd.DataFrame, weights: Mapping[str, Mapping[str, float]]
-) -> None:
-    """Write all outputs of the stage into an empty folder."""
-    named = {"rows": rows.key_ids, "labels": rows.labels, "folds": rows.folds, "test_rows": rows.test_key_ids}
-    for name, values in named.items():
-        np.save(folder / f"{name}.npy", values)
-    for name, model in stacked.models.items():
-        (folder / name).mkdir()
-        np.save(folder / name / "oof.npy", np.ascontiguousarray(stacked.oof[name]))
-        np.save(folder / name / "test.npy", np.ascontiguousarray(stacked.test[name]))
-        model.save(folder / name / "weights.npz")
-    (folder / "scores.json").write_text(json.dumps(pooled_scores(table, rows), indent=2) + "\n")
-    (folder / "weights.json").write_text(json.dumps(weights, indent=2) + "\n")
-    table.to_csv(folder / "fold_scores.csv", index=False, float_format="%.6f", lineterminator="\n")
-
-
-def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a name, best first: `kind`, `map3` and `top1` as means over folds, and `std`, the deviation of MAP@3."""
-    found = table.groupby("name").agg(
-        kind=("kind", "first"), map3=("map3", "mean"), std=("map3", "std"), top1=("top1", "mean")
-    )
-    return found.sort_values("map3", ascending=False, kind="stable")
-
-
-def print_table(table: pd.DataFrame, console: Console) -> None:
-    """Show the scores, best MAP@3 first, and say so if the SuperLearner is not at least the best learner."""
-    by_fold = table.pivot(index="name", columns="fold", values="map3")
-    shown = Table(title="Out of fold: every base learner, meta-learner and the SuperLearner", title_justify="left")
-    for heading in ("name", "kind"):
-        shown.add_column(heading, no_wrap=True)
-    for heading in ("MAP@3, mean ± std", *(f"fold {fold}" for fold in by_fold.columns), "top-1"):
-        shown.add_column(heading, justify="right", no_wrap=True)
-    means = summary(table)
-    for name, kind, map3, std, top1 in means.itertuples():
-        folds = [f"{score:.4f}" for score in by_fold.loc[name]]
-        shown.add_row(name, kind, f"{map3:.4f} ± {std:.4f}", *folds, f"{top1:.4f}", style=STYLES[kind])
-    console.print(shown)
-    best, reached = means[means["kind"] == "base"].iloc[0], means[means["kind"] == "super"].iloc[0]
-    if reached["map3"] < best["map3"]:
-        console.print(
-            f"The SuperLearner's MAP@3 ({reached['map3']:.4f}) is below its best learner's "
-            f"({best.name}, {best['map3']:.4f}): stacking does not pay here."
-        )
 
 
 def load_metalearners(params: Params, num_words: int) -> dict[str, BaseMetaLearner]:
@@ -474,9 +418,30 @@ def load_metalearners(params: Params, num_words: int) -> dict[str, BaseMetaLearn
 
 
 def limit_threads(threads: int) -> None:
-    """Fix the threads of the arithmetic: NumPy's, which is loaded, and torch's, which reads this as it loads."""
+    """Fix the threads of the arithmetic: NumPy's, which is loaded, and that of what reads this as it loads."""
     os.environ.update({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)})
     threadpool_limits(threads)
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
+
+
+def write_scores(folder: Path, stacked: Stacked, rows: Rows, table: pd.DataFrame, learners: Sequence[str]) -> None:
+    """Write the rows, the scores, the weights and the temperatures beside what stacking has written."""
+    named = {"rows": rows.key_ids, "labels": rows.labels, "folds": rows.folds, "test_rows": rows.test_key_ids}
+    for name, values in named.items():
+        np.save(folder / f"{name}.npy", values)
+    calibration = {
+        name: {"temperature": round(found.temperature, 4), "used": found.used}
+        | {of: dict(zip(("before", "after"), np.round(getattr(found, of), 6).tolist(), strict=True)) for of in ERRORS}
+        for name, found in stacked.calibration.items()
+    }
+    blocks = {
+        "scores": pooled_scores(table, rows),
+        "weights": weights_by_name(stacked.models, learners),
+        "calibration": calibration,
+    }
+    for name, block in blocks.items():
+        (folder / f"{name}.json").write_text(json.dumps(block, indent=2) + "\n")
+    table.to_csv(folder / "fold_scores.csv", index=False, float_format="%.6f", lineterminator="\n")
 
 
 @one_paragraph_errors
@@ -492,13 +457,25 @@ def main() -> None:
     check_rows(rows, words)
     names = sorted(params.base_learners)  # mlens's order of columns
     learners = [read_learner(name, params, words) for name in names]
+    digests = leaks.check_folds(params.folds)
     for learner in learners:
-        check_learner(learner, rows)
-    stacked = stack([cached(name, params) for name in names], metalearners, rows, len(words))
-    table = score_table(learners, stacked, rows)
+        leaks.check_learner(learner, rows, words, digests)
     with whole_folder(META) as folder:
-        write_stacked(folder, stacked, rows, table, weights_by_name(stacked, names))
-    print_table(table, Console(width=110))
+        stacked = Stack(
+            [cached(name, params) for name in names],
+            metalearners,
+            rows,
+            len(words),
+            folder,
+            calibrate=params.stack.calibrate,
+            dense=len(rows) <= params.stack.dense_rows,
+        ).stacked()
+        table = score_table(learners, stacked.oof, rows)
+        write_scores(folder, stacked, rows, table, names)
+    print_table(table, weights_by_name(stacked.models, names)[SUPER], Console(width=120))
+    print_calibration(stacked.calibration, Console(width=120))
+    with whole_file(TIMES) as file:
+        file.write_text(json.dumps(stacked.seconds) + "\n")
 
 
 def cached(name: str, params: Params, base: Path = BASE) -> CachedLearner:

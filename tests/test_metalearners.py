@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from sklearn.base import clone, is_classifier
 
 from pipeline.errors import SketchstackError
-from pipeline.metalearners import available, load_metalearner
-from pipeline.metalearners._base import ConvexCombination, simplex_weights
-from pipeline.metrics import log_loss
+from pipeline.metalearners import available, greedy, load_metalearner
+from pipeline.metalearners._base import FACTS, ConvexCombination, simplex_weights
+from pipeline.metrics import log_loss, map_at_3, precision_at_3, top3
 
 ROOT = Path(__file__).parents[1]
 BLOCKS = yaml.safe_load((ROOT / "params.yaml").read_text())["stack"]["params"]
@@ -18,13 +18,19 @@ WORDS, LEARNERS, N = 6, 3, 240
 
 
 def made_up(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities (N, LEARNERS * WORDS) of learners better and worse, and labels."""
+    """Features (N, facts and LEARNERS * WORDS) of learners better and worse, and labels."""
     random = np.random.default_rng(seed)
     labels = random.integers(0, WORDS, N)
     logits = random.normal(size=(N, LEARNERS, WORDS))
     logits[np.arange(N), :, labels] += [2.0, 1.0, 0.2]
     P = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
-    return P.reshape(N, -1).astype(np.float32), labels
+    return with_facts(P), labels
+
+
+def with_facts(P: np.ndarray) -> np.ndarray:
+    """Probabilities (N, ...) as features, with facts that say nothing."""
+    facts = np.random.default_rng(9).integers(1, 20, (len(P), len(FACTS)))
+    return np.hstack([facts, P.reshape(len(P), -1)]).astype(np.float32)
 
 
 def metalearner(name: str):
@@ -60,7 +66,7 @@ def test_a_metalearner_knows_words_that_its_training_rows_lack(name):
 
 
 def test_the_means_by_hand():
-    X = np.array([[0.8, 0.2, 0.2, 0.8], [0.9, 0.1, 0.5, 0.5]], np.float32)
+    X = with_facts(np.array([[0.8, 0.2, 0.2, 0.8], [0.9, 0.1, 0.5, 0.5]]))
     arithmetic = load_metalearner("arithmetic_mean", 2, {}).fit(X, np.array([0, 1]))
     geometric = load_metalearner("geometric_mean", 2, {}).fit(X, np.array([0, 1]))
     np.testing.assert_allclose(arithmetic.predict_proba(X), [[0.5, 0.5], [0.7, 0.3]], atol=1e-6)
@@ -73,7 +79,7 @@ def test_convex_weights_find_the_mixture_that_drew_the_labels():
     member = random.choice(3, size=len(P), p=[0.6, 0.4, 0.0])  # the third has no part in it
     chosen = P[np.arange(len(P)), member]
     labels = (chosen.cumsum(axis=1) > random.random((len(P), 1))).argmax(axis=1)
-    found = ConvexCombination(WORDS).fit(P.reshape(len(P), -1), labels).learner_weights
+    found = ConvexCombination(WORDS).fit(with_facts(P), labels).learner_weights
     np.testing.assert_allclose(found, [0.6, 0.4, 0.0], atol=0.03)
 
 
@@ -101,8 +107,9 @@ def test_logistic_learns_a_confusion_that_no_pool_can_mend():
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, 3000)
     said = np.array([1, 0, 2])[labels]
-    X = np.full((3000, 3), 0.05, np.float32)
-    X[np.arange(3000), said] = 0.9
+    P = np.full((3000, 3), 0.05)
+    P[np.arange(3000), said] = 0.9
+    X = with_facts(P)
     model = load_metalearner("logistic", 3, {**BLOCKS["logistic"], "ridge": 1.0}).fit(X, labels)
     assert (model.predict(X) == labels).all()
 
@@ -110,7 +117,7 @@ def test_logistic_learns_a_confusion_that_no_pool_can_mend():
 def test_logistic_with_an_endless_ridge_is_the_best_weighted_pool():
     X, labels = made_up()
     pool = load_metalearner("logistic", WORDS, {**BLOCKS["logistic"], "ridge": 1e12}).fit(X, labels)
-    logs = np.log(X.reshape(N, LEARNERS, WORDS))
+    logs = np.log(X[:, len(FACTS) :].reshape(N, LEARNERS, WORDS))
     assert pool.learner_weights is not None
     expected = np.exp(np.einsum("nlw,l->nw", logs, pool.learner_weights))
     expected /= expected.sum(axis=1, keepdims=True)
@@ -155,3 +162,149 @@ def test_an_unknown_metalearner_is_refused_with_what_exists():
 def test_a_block_that_does_not_fit_the_constructor_is_refused(block, said):
     with pytest.raises(SketchstackError, match=f"stack.params.logistic: .*{said}"):
         load_metalearner("logistic", WORDS, block)
+
+
+def test_greedy_scores_as_the_metric_does_ties_included():
+    random = np.random.default_rng(0)
+    total, given = (random.integers(0, 4, shape).astype(np.float32) for shape in ((300, WORDS), (300, 2, WORDS)))
+    labels = random.integers(0, WORDS, 300)
+    found, _ = greedy._scores(total, given, labels, 1e-7)
+    for learner in range(2):
+        expected = precision_at_3(top3(total + given[:, learner]), labels)
+        np.testing.assert_allclose(found[:, learner], expected)
+
+
+def test_greedy_chooses_each_learner_as_often_as_it_helps():
+    X, labels = made_up()
+    P, _ = metalearner("greedy").parted(X)
+    useless = np.full_like(P[:, :1], 1 / WORDS)
+    model = metalearner("greedy").fit(with_facts(np.concatenate([useless, P, useless], axis=1)), labels)
+    assert model.learner_weights is not None
+    assert model.learner_weights.sum() == pytest.approx(1)
+    assert model.learner_weights[[0, 4]].tolist() == [0, 0]
+    assert model.learner_weights.argmax() == 1
+    best_alone = map_at_3(top3(P[:, 0]), labels)
+    assert (
+        map_at_3(top3(model.predict_proba(with_facts(np.concatenate([useless, P, useless], 1)))), labels) > best_alone
+    )
+
+
+def experts(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """P (4000, 2, WORDS): the first learner knows the first half of the words, the second the others; and labels."""
+    random = np.random.default_rng(seed)
+    labels = random.integers(0, WORDS, 4000)
+    logits = random.normal(size=(4000, 2, WORDS))
+    logits[np.arange(4000), (labels >= WORDS // 2).astype(int), labels] += 3
+    return np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True), labels
+
+
+def test_word_groups_tell_which_learner_knows_which_words():
+    (P, labels), (others, unseen) = experts(0), experts(1)
+    grouped = load_metalearner("word_groups", WORDS, {"groups": 2, "max_rows": 10**6}).fit(with_facts(P), labels)
+    weights = grouped.weights_["weights"] / grouped.weights_["weights"].sum(axis=1, keepdims=True)
+    assert weights[: WORDS // 2, 0].min() > 0.9
+    assert weights[WORDS // 2 :, 1].min() > 0.9
+    one = load_metalearner("word_groups", WORDS, {"groups": 1, "max_rows": 10**6}).fit(with_facts(P), labels)
+    plain = ConvexCombination(WORDS).fit(with_facts(P), labels)
+    np.testing.assert_allclose(one.predict_proba(with_facts(P)), plain.predict_proba(with_facts(P)), atol=2e-3)
+    scores = [log_loss(model.predict_proba(with_facts(others)), unseen) for model in (grouped, one)]
+    assert scores[0] < scores[1] - 0.1
+
+
+def told_by_strokes(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Features of two learners, the first right about drawings of one stroke alone, the second about the others."""
+    random = np.random.default_rng(seed)
+    labels, strokes = random.integers(0, WORDS, 4000), random.integers(1, 3, 4000)
+    logits = random.normal(size=(4000, 2, WORDS))
+    logits[np.arange(4000), strokes - 1, labels] += 3
+    P = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    X = with_facts(P)
+    X[:, 0] = strokes
+    return X, labels
+
+
+def test_the_ranker_learns_from_facts_whom_to_believe():
+    (X, labels), (others, unseen) = told_by_strokes(0), told_by_strokes(1)
+    block = {**BLOCKS["ranker"], "candidates": 4, "min_rows": 50}
+    ranked = load_metalearner("ranker", WORDS, block).fit(X, labels).predict_proba(others)
+    pooled = load_metalearner("geometric_mean", WORDS, {}).fit(X, labels).predict_proba(others)
+    assert map_at_3(top3(ranked), unseen) > map_at_3(top3(pooled), unseen) + 0.05
+    assert log_loss(ranked, unseen) < log_loss(pooled, unseen) - 0.1
+    flat = others.copy()
+    flat[:, 0] = 1
+    assert not np.allclose(load_metalearner("ranker", WORDS, block).fit(X, labels).predict_proba(flat), ranked)
+
+
+def test_words_that_no_learner_names_keep_their_pooled_probability():
+    X, labels = made_up()
+    block = {**BLOCKS["ranker"], "candidates": 2, "min_rows": 20}
+    model = load_metalearner("ranker", WORDS, block).fit(X, labels)
+    P, facts = model.parted(X)
+    found, pooled = (
+        model.predict_proba(X),
+        load_metalearner("geometric_mean", WORDS, {}).fit(X, labels).predict_proba(X),
+    )
+    candidates = np.zeros_like(pooled, bool)
+    chosen = model._candidates(P, facts)
+    candidates[chosen.rows, chosen.words] = True
+    assert candidates.sum(axis=1).min() >= 2
+    assert not candidates.all()
+    np.testing.assert_allclose(found[~candidates], pooled[~candidates], atol=1e-6)
+    by_hand = np.argsort(-P[0, 1])[:2]
+    assert candidates[0, by_hand].all()
+
+
+def test_the_ranker_takes_no_boundless_step_where_all_learners_are_sure_and_often_wrong():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, WORDS, 2000)
+    told = np.where(random.random(2000) < 0.25, (labels + 1) % WORDS, labels)
+    P = np.full((2000, 3, WORDS), 1e-7, np.float32)
+    P[np.arange(2000), :, told] = 1 - 1e-7 * (WORDS - 1)
+    X = with_facts(P)
+    ranked, pooled = (
+        load_metalearner(name, WORDS, BLOCKS[name]).fit(X, labels).predict_proba(X)
+        for name in ("ranker", "geometric_mean")
+    )
+    assert log_loss(ranked, labels) < log_loss(pooled, labels) + 0.01
+
+
+def test_the_ranker_is_the_pool_where_no_row_can_teach_it():
+    X, _ = made_up()
+    P, _ = metalearner("ranker").parted(X)
+    never = np.argmin(P.sum(axis=1), axis=1)  # likely among nobody's best two
+    chosen = load_metalearner("ranker", WORDS, {**BLOCKS["ranker"], "candidates": 2})._candidates(P, X[:, :3])
+    named = np.zeros((N, WORDS), bool)
+    named[chosen.rows, chosen.words] = True
+    untaught = ~named[np.arange(N), never]
+    model = load_metalearner("ranker", WORDS, {**BLOCKS["ranker"], "candidates": 2}).fit(X[untaught], never[untaught])
+    pooled = load_metalearner("geometric_mean", WORDS, {}).fit(X, never).predict_proba(X)
+    np.testing.assert_allclose(model.predict_proba(X), pooled, atol=1e-6)
+
+
+class Lazy:
+    """Probabilities that are read as they are asked for."""
+
+    def __init__(self, P: np.ndarray) -> None:
+        self.P, self.shape, self.most = P, P.shape, 0
+
+    def __len__(self) -> int:
+        return len(self.P)
+
+    def __getitem__(self, rows):
+        found = self.P[rows]
+        self.most = max(self.most, len(found))
+        return found
+
+
+@pytest.mark.parametrize("name", available())
+def test_probabilities_that_are_read_in_chunks_give_the_same(name, monkeypatch):
+    X, labels = made_up()
+    P, facts = metalearner(name).parted(X)
+    whole = metalearner(name).fit(X, labels).predict_proba(X)
+    lazy = Lazy(P)
+    fitted = metalearner(name).fit_on(lazy, facts, labels)
+    np.testing.assert_array_equal(fitted.predict_on(lazy, facts), whole)
+    monkeypatch.setattr("pipeline.metalearners._base.CHUNK", 50)
+    lazy.most = 0
+    np.testing.assert_allclose(fitted.predict_on(lazy, facts), whole, atol=1e-6)
+    assert lazy.most == 50

@@ -67,7 +67,7 @@ def test_each_profile_is_complete_and_named_after_its_file(path):
             "flip, rotate, scale, shear, shift, jitter, stroke_dropout, mixup, mirror_test",
         ),
         ("learners.gru.training.epoch", "batch_size, micro_batches, epochs, schedule, learning_rate"),
-        ("stack.metalearner", "metalearners, params"),
+        ("stack.metalearner", "metalearners, calibrate, dense_rows, params"),
         ("submit.priors", "competition, prior"),
     ],
 )

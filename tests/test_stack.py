@@ -1,7 +1,10 @@
+import itertools
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,16 +21,22 @@ from pipeline import metrics
 from pipeline import stack as stage
 from pipeline.drawings import SCHEMA, SUMMARY, shard_hashes, write_shard
 from pipeline.errors import SketchstackError
-from pipeline.metalearners import load_metalearner
-from pipeline.metalearners._base import BaseMetaLearner, ConvexCombination
+from pipeline.metalearners import _base, load_metalearner
+from pipeline.metalearners._base import FACTS, BaseMetaLearner, ConvexCombination
 from pipeline.params import load_params
-from pipeline.predictions import LearnerPredictions, model_folder, open_predictions, write_predictions
+from pipeline.predictions import model_folder, write_predictions
+from pipeline.rows import Rows, check_rows
+from pipeline.scoreboard import SCORES, SUPER, print_table, score_table, summary, weights_by_name
 from pipeline.words import Words
 
 WORDS = Words.from_names(f"word{i}" for i in range(6))
 SIZES, TESTS = (90, 110, 100), 40
 LOGISTIC = {"ridge": 30.0, "iterations": 20, "max_rows": 10**6}
-BLOCKS = {"arithmetic_mean": {}, "geometric_mean": {}, "convex_weights": {}, "logistic": LOGISTIC}
+RANKER = {"candidates": 3, "trees": 10, "leaves": 4, "learning_rate": 0.1, "min_rows": 20, "max_rows": 10**6}
+BLOCKS: dict[str, dict[str, Any]] = {
+    "arithmetic_mean": {}, "geometric_mean": {}, "convex_weights": {}, "word_groups": {"groups": 2, "max_rows": 10**6},
+    "greedy": {"rounds": 10, "max_rows": 10**6}, "logistic": LOGISTIC, "ranker": RANKER,
+}  # fmt: skip
 
 
 def probabilities(labels: np.ndarray, skill: float, random: np.random.Generator) -> np.ndarray:
@@ -36,19 +45,20 @@ def probabilities(labels: np.ndarray, skill: float, random: np.random.Generator)
     return (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float16)
 
 
-def made_up_rows(seed: int = 0) -> stage.Rows:
+def made_up_rows(seed: int = 0) -> Rows:
     random = np.random.default_rng(seed)
     key_ids = random.permutation(10_000)[: sum(SIZES) + TESTS].astype(np.int64)
-    return stage.Rows(
+    return Rows(
         key_ids=key_ids[: sum(SIZES)],
         labels=random.integers(0, len(WORDS), sum(SIZES)).astype(np.int16),
         folds=np.repeat(np.arange(len(SIZES)), SIZES).astype(np.int8),
         test_key_ids=key_ids[sum(SIZES) :],
+        facts=random.integers(1, 9, (len(key_ids), len(FACTS))).astype(np.float32),
     )
 
 
 @pytest.fixture
-def rows() -> stage.Rows:
+def rows() -> Rows:
     return made_up_rows()
 
 
@@ -78,80 +88,120 @@ def learners(rows, tmp_path) -> list[stage.CachedLearner]:
     return made
 
 
-def opened(learner: stage.CachedLearner) -> LearnerPredictions:
-    return LearnerPredictions(learner.name, tuple(open_predictions(Path(folder)) for folder in learner.folders))
-
-
 def metalearners(*names: str) -> dict[str, BaseMetaLearner]:
     return {name: load_metalearner(name, len(WORDS), BLOCKS[name]) for name in names or BLOCKS}
 
 
-def features(learners, rows) -> np.ndarray:
-    return np.hstack([opened(learner).oof(np.arange(len(rows))) for learner in learners])
+def features(learners, rows, positions=None) -> np.ndarray:
+    """What the meta-learners are fed: facts, then every learner's probabilities, of the OOF rows by default."""
+    at = np.arange(len(rows)) if positions is None else positions
+    return np.hstack([rows.facts[at], *(learner.at(at) for learner in learners)])
 
 
-def test_the_super_learner_is_what_scikit_learn_computes(learners, rows):
-    stacked = stage.stack(learners, metalearners(), rows, len(WORDS))
+@pytest.fixture
+def run(learners, rows, tmp_path):
+    """Stacks into a new folder each time it is called, and gives what came out."""
+    numbers = itertools.count()
+
+    def run(**changed: Any) -> stage.Stacked:
+        return stack_of(learners, rows, tmp_path / f"stack{next(numbers)}", **changed).stacked()
+
+    return run
+
+
+def stack_of(learners, rows, folder: Path, *, metas=None, calibrate=False, dense=True) -> stage.Stack:
+    folder.mkdir()
+    return stage.Stack(learners, metas or metalearners(), rows, len(WORDS), folder, calibrate=calibrate, dense=dense)
+
+
+@pytest.mark.parametrize("dense", [True, False])
+def test_the_super_learner_is_what_scikit_learn_computes(dense, run, learners, rows):
+    stacked = run(dense=dense)
     X, names = features(learners, rows), sorted(BLOCKS)
 
     def nested(at: np.ndarray, asked: np.ndarray) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """The meta-learners' OOF predictions of rows `at`, and what a SuperLearner of these rows says of `asked`."""
         y, split = rows.labels[at], PredefinedSplit(rows.folds[at])
         oof = {n: cross_val_predict(m, X[at], y, cv=split, method="predict_proba") for n, m in metalearners().items()}
-        last = ConvexCombination(len(WORDS)).fit(np.hstack([oof[name] for name in names]), y)
+        P = np.stack([oof[name] for name in names], axis=1)
+        last = ConvexCombination(len(WORDS)).fit_on(P, rows.facts[at], y)
         second = [metalearners(name)[name].fit(X[at], y).predict_proba(asked) for name in names]
-        return oof, last.predict_proba(np.hstack(second))
+        return oof, last.predict_on(np.stack(second, axis=1), asked[:, : len(FACTS)])
 
-    for_test = np.hstack([opened(learner).test() for learner in learners])
-    oof, test = nested(np.arange(len(rows)), for_test)
+    oof, test = nested(np.arange(len(rows)), features(learners, rows, rows.test_positions))
     for name in names:
         np.testing.assert_allclose(stacked.oof[name], oof[name], atol=1e-3, err_msg=name)  # float16 near 1
-    np.testing.assert_allclose(stacked.test[stage.SUPER], test, atol=1e-3)
+    np.testing.assert_allclose(stacked.test[SUPER], test, atol=1e-3)
     for held_out in range(len(SIZES)):
         asked = rows.of_fold(held_out)
         _, expected = nested(np.flatnonzero(rows.folds != held_out), X[asked])
-        np.testing.assert_allclose(stacked.oof[stage.SUPER][asked], expected, atol=1e-3)
+        np.testing.assert_allclose(stacked.oof[SUPER][asked], expected, atol=1e-3)
 
 
-def test_mlens_scored_the_same_predictions_as_the_table(learners, rows, tmp_path):
-    stacked = stage.stack(learners, metalearners(), rows, len(WORDS))
-    table = stage.score_table([opened(learner) for learner in learners], stacked, rows)
-    ensemble, _ = stage.fitted(
-        learners, metalearners(), rows, np.arange(len(rows)), num_words=len(WORDS), fits=str(tmp_path)
-    )
+@pytest.mark.parametrize("calibrate", [True, False])
+def test_reading_the_cache_in_chunks_gives_what_mlens_gives_in_memory(calibrate, run):
+    dense, chunked = (run(calibrate=calibrate, dense=dense) for dense in (True, False))
+    assert list(dense.oof) == list(chunked.oof) == [*sorted(BLOCKS), SUPER]
+    for name in dense.oof:
+        np.testing.assert_allclose(dense.oof[name], chunked.oof[name], atol=1e-3, err_msg=name)
+        np.testing.assert_allclose(dense.test[name], chunked.test[name], atol=1e-3, err_msg=name)
+    ours, theirs = (found.models[SUPER].learner_weights for found in (dense, chunked))
+    np.testing.assert_allclose(ours, theirs, atol=1e-3)
+
+
+def test_mlens_scored_the_same_predictions_as_the_table(run, learners, rows, tmp_path):
+    stacked = run()
+    table = score_table([learner.opened() for learner in learners], stacked.oof, rows)
+    again = stack_of(learners, rows, tmp_path / "again")
+    again.scratch.mkdir()
+    ensemble, _ = again.fitted(np.arange(len(rows)))
     ours = table.groupby("name")["log_loss"].mean()
     scores = {name.split("/")[1]: score for name, score in ensemble.data["score-m"].items() if "layer-3" not in name}
-    assert sorted([*scores, stage.SUPER]) == sorted(ours.index)
+    assert sorted([*scores, SUPER]) == sorted(ours.index)
     for name, score in scores.items():
         assert score == pytest.approx(ours[name], abs=2e-3), name
 
 
-def test_each_set_of_rows_is_fitted_once(learners, rows):
-    counted = {"counting": CountingMean(len(WORDS))}
+@pytest.mark.parametrize("calibrate", [False, True])
+@pytest.mark.parametrize("dense", [False, True])
+def test_each_set_of_rows_is_fitted_once(calibrate, dense, learners, rows, tmp_path):
+    """All rows, three pairs of folds, three single folds."""
     CountingMean.fits = 0
-    stage.stack(learners, counted, rows, len(WORDS))
-    assert CountingMean.fits == 7, "all rows, three pairs of folds, three single folds"
+    sure = [learner for learner in learners if learner.name != "fair"]  # whose temperature is 1 but for chance
+    metas = {"counting": CountingMean(len(WORDS))}
+    stack_of(sure, rows, tmp_path / "stack", metas=metas, calibrate=calibrate, dense=dense).stacked()
+    assert CountingMean.fits == 7
+
+
+def test_rows_at_other_temperatures_are_fitted_anew(learners, rows, tmp_path):
+    CountingMean.fits, temperatures = 0, tmp_path / "temperatures.npy"
+    for temperature in (1.0, 2.0, 2.0):
+        np.save(temperatures, np.full(len(rows.facts), temperature, np.float32))
+        warm = tuple(stage.CachedLearner(each.name, each.folders, str(temperatures)) for each in learners)
+        at = np.column_stack([np.arange(len(rows), dtype=np.float64), rows.facts[: len(rows)]])
+        stage.StackedMetaLearner(CountingMean(len(WORDS)), str(tmp_path / "fits"), warm).fit(at, rows.labels)
+    assert CountingMean.fits == 2
 
 
 class CountingMean(BaseMetaLearner):
     fits = 0
 
-    def solve(self, P, labels):
+    def solve(self, P, labels, facts):
         CountingMean.fits += 1
         return {}
 
-    def combine(self, P):
+    def combine(self, P, facts):
         return P.mean(axis=1)
 
 
 class Memoriser(BaseMetaLearner):
     """Knows each row that it was fitted on, by its features, and guesses at the others."""
 
-    def solve(self, P, labels):
+    def solve(self, P, labels, facts):
         keys = [xxhash.xxh3_64_intdigest(np.ascontiguousarray(row).data) for row in P]
         return {"keys": np.array(keys, np.uint64), "labels": labels}
 
-    def combine(self, P):
+    def combine(self, P, facts):
         known = dict(zip(self.weights_["keys"].tolist(), self.weights_["labels"].tolist(), strict=True))
         found = np.random.default_rng(0).dirichlet(np.ones(self.num_words), len(P)).astype(np.float32)
         for i, row in enumerate(P):
@@ -161,28 +211,28 @@ class Memoriser(BaseMetaLearner):
         return found
 
 
-def test_a_metalearner_that_memorises_scores_at_chance_and_gets_no_weight(learners, rows):
+def test_a_metalearner_that_memorises_scores_at_chance_and_gets_no_weight(run, learners, rows):
     memoriser = Memoriser(len(WORDS))
     X = features(learners, rows)
     assert (memoriser.fit(X, rows.labels).predict(X) == rows.labels).all(), "it does memorise"
-    stacked = stage.stack(learners, {"memoriser": memoriser, **metalearners("geometric_mean")}, rows, len(WORDS))
+    stacked = run(metas={"memoriser": memoriser, **metalearners("geometric_mean")})
     top1 = metrics.scores(stacked.oof["memoriser"], rows.labels)["top1"]
     assert top1 < 2 / len(WORDS)
-    assert np.array_equal(stacked.models[stage.SUPER].weights_["weights"], [1, 0])
+    assert np.array_equal(stacked.models[SUPER].weights_["weights"], [1, 0])
     both = metrics.scores(stacked.oof["geometric_mean"], rows.labels)["map3"]
-    assert metrics.scores(stacked.oof[stage.SUPER], rows.labels)["map3"] == pytest.approx(both, abs=0.02)
+    assert metrics.scores(stacked.oof[SUPER], rows.labels)["map3"] == pytest.approx(both, abs=0.02)
 
 
-def test_a_useless_learner_gets_no_weight_and_the_super_learner_is_best(learners, rows):
-    stacked = stage.stack(learners, metalearners(), rows, len(WORDS))
-    weights = stage.weights_by_name(stacked, [learner.name for learner in learners])
-    assert next(iter(weights)) == stage.SUPER
-    assert set(weights[stage.SUPER]) == set(BLOCKS)
-    assert sum(weights[stage.SUPER].values()) == pytest.approx(1, abs=1e-5)
+def test_a_useless_learner_gets_no_weight_and_the_super_learner_is_best(run, learners, rows):
+    stacked = run()
+    weights = weights_by_name(stacked.models, [learner.name for learner in learners])
+    assert next(iter(weights)) == SUPER
+    assert set(weights[SUPER]) == set(BLOCKS)
+    assert sum(weights[SUPER].values()) == pytest.approx(1, abs=1e-5)
     assert weights["convex_weights"]["useless"] == pytest.approx(0, abs=0.02)
     assert weights["convex_weights"]["good"] > weights["convex_weights"]["fair"]
-    means = stage.summary(stage.score_table([opened(learner) for learner in learners], stacked, rows))
-    assert means.loc[stage.SUPER, "map3"] >= means.loc[means["kind"] == "base", "map3"].max()
+    means = summary(score_table([learner.opened() for learner in learners], stacked.oof, rows))
+    assert means.loc[SUPER, "map3"] >= means.loc[means["kind"] == "base", "map3"].max()
 
 
 @given(sizes=st.lists(st.integers(1, 50), min_size=2, max_size=6))
@@ -205,101 +255,62 @@ def test_a_cached_learner_finds_rows_by_position_and_holds_no_arrays(learners, r
     learner = learners[0]
     positions = np.array([0, 299, 100, 300, 339, 95])
     found = learner.fit(None, None).predict_proba(positions[:, None].astype(float))
-    expected = np.vstack([opened(learner).oof(positions[[0, 1, 2]]), opened(learner).test(np.array([0, 39]))])
+    expected = np.vstack([learner.opened().oof(positions[[0, 1, 2]]), learner.opened().test(np.array([0, 39]))])
     np.testing.assert_array_equal(found[:5], expected)
-    assert all(isinstance(value, str | tuple) for value in learner.get_params().values())
+    assert all(isinstance(value, str | tuple | None) for value in learner.get_params().values())
 
 
-def test_the_test_set_is_predicted_in_chunks_alike(learners, rows, tmp_path, monkeypatch):
-    ensemble, _ = stage.fitted(
-        learners, metalearners(), rows, np.arange(len(rows)), num_words=len(WORDS), fits=str(tmp_path)
-    )
-    whole = stage.predicted(ensemble, rows.test_positions, ["layer-2", "layer-3"])
-    monkeypatch.setattr(stage, "CHUNK", TESTS - 1)  # leaves a chunk of one row, which mlens squeezes
-    np.testing.assert_allclose(stage.predicted(ensemble, rows.test_positions, ["layer-2", "layer-3"]), whole, atol=1e-3)
-
-
-def spoil(learner: stage.CachedLearner, fold: int, file: str, row: int, value: float) -> None:
-    path = Path(learner.folders[fold], file)
-    array = np.load(path)
-    array[row] = value
-    np.save(path, array)
-
-
-@pytest.mark.parametrize(("file", "fold", "row"), [("oof.npy", 1, 17), ("test.npy", 2, 5)])
-def test_a_failed_prediction_is_refused_by_learner_fold_and_row(learners, rows, file, fold, row):
-    stage.check_learner(opened(learners[1]), rows)
-    spoil(learners[1], fold, file, row, np.nan)
-    key_id = rows.key_ids[rows.of_fold(fold)][row] if file == "oof.npy" else rows.test_key_ids[row]
-    with pytest.raises(SketchstackError, match=rf"good, fold {fold}, {file}: .*row {row} \(key_id {key_id}\)"):
-        stage.check_learner(opened(learners[1]), rows)
-
-
-def test_rows_in_another_order_are_refused_by_learner_fold_and_row(learners, rows):
-    path = Path(learners[2].folders[1], "rows.npy")
-    found = np.load(path)
-    found[[3, 4]] = found[[4, 3]]
-    np.save(path, found)
-    with pytest.raises(SketchstackError, match=f"useless, fold 1: row 3 .* key_id {found[3]} .* key_id {found[4]}"):
-        stage.check_learner(opened(learners[2]), rows)
-
-
-def test_rows_that_are_too_few_are_refused(learners, rows):
-    path = Path(learners[0].folders[2], "rows.npy")
-    np.save(path, np.load(path)[:-1])
-    with pytest.raises(SketchstackError, match=r"fair, fold 2: row 99 .* nothing .* \(99 and 100 rows\)"):
-        stage.check_learner(opened(learners[0]), rows)
-
-
-def test_a_test_set_of_other_length_is_refused(learners, rows):
-    path = Path(learners[0].folders[0], "test.npy")
-    np.save(path, np.load(path)[:-1])
-    with pytest.raises(SketchstackError, match=r"fair, fold 0: test\.npy holds 39 rows that are not the 40 of"):
-        stage.check_learner(opened(learners[0]), rows)
+@pytest.mark.parametrize("dense", [True, False])
+def test_the_test_set_is_predicted_in_chunks_alike(dense, run, rows, monkeypatch):
+    whole = run(dense=dense)
+    monkeypatch.setattr(_base, "CHUNK", TESTS - 1)  # leaves a chunk of one row, which mlens squeezes
+    parts = run(dense=dense)
+    for name, test in whole.test.items():
+        np.testing.assert_allclose(parts.test[name], test, atol=1e-3)
 
 
 def test_two_folds_are_too_few(rows):
-    two = stage.Rows(rows.key_ids, rows.labels, np.minimum(rows.folds, 1), rows.test_key_ids)
+    two = replace(rows, folds=np.minimum(rows.folds, 1))
     with pytest.raises(SketchstackError, match="2 are too few to stack"):
-        stage.check_rows(two, WORDS)
+        check_rows(two, WORDS)
 
 
 def test_a_word_that_one_fold_alone_holds_is_refused(rows):
-    stage.check_rows(rows, WORDS)
+    check_rows(rows, WORDS)
     labels = rows.labels.copy()
     labels[(labels == 4) & (rows.folds != 2)] = 0
     with pytest.raises(SketchstackError, match=r"'word4'.*fold 2"):
-        stage.check_rows(stage.Rows(rows.key_ids, labels, rows.folds, rows.test_key_ids), WORDS)
+        check_rows(replace(rows, labels=labels), WORDS)
 
 
 def test_two_runs_write_the_same_bytes(learners, rows, tmp_path):
     written = []
     for run in ("first", "second"):
-        stacked = stage.stack(learners, metalearners(), rows, len(WORDS))
-        table = stage.score_table([opened(learner) for learner in learners], stacked, rows)
-        (tmp_path / run).mkdir()
-        weights = stage.weights_by_name(stacked, [learner.name for learner in learners])
-        stage.write_stacked(tmp_path / run, stacked, rows, table, weights)
+        stacked = stack_of(learners, rows, tmp_path / run, calibrate=True).stacked()
+        table = score_table([learner.opened() for learner in learners], stacked.oof, rows)
+        stage.write_scores(tmp_path / run, stacked, rows, table, [learner.name for learner in learners])
         files = sorted(path for path in (tmp_path / run).rglob("*") if path.is_file())
         written.append({str(path.relative_to(tmp_path / run)): path.read_bytes() for path in files})
     assert written[0] == written[1]
-    each = [f"{name}/{file}" for name in [*BLOCKS, stage.SUPER] for file in ("oof.npy", "test.npy", "weights.npz")]
+    each = [f"{name}/{file}" for name in [*BLOCKS, SUPER] for file in ("oof.npy", "test.npy", "weights.npz")]
     arrays = ["rows.npy", "folds.npy", "labels.npy", "test_rows.npy"]
-    assert sorted(written[0]) == sorted([*each, *arrays, "scores.json", "fold_scores.csv", "weights.json"])
+    assert sorted(written[0]) == sorted(
+        [*each, *arrays, "scores.json", "fold_scores.csv", "weights.json", "calibration.json"]
+    )
     folder = tmp_path / "first"
-    oof = np.load(folder / stage.SUPER / "oof.npy")
+    oof = np.load(folder / SUPER / "oof.npy")
     assert (oof.dtype, oof.shape) == (np.float16, (len(rows), len(WORDS)))
     assert np.load(folder / "logistic" / "test.npy").shape == (TESTS, len(WORDS))
     dtypes = [str(np.load(folder / name).dtype) for name in arrays]
     assert dtypes == ["int64", "int8", "int16", "int64"]
     scores = json.loads((folder / "scores.json").read_text())
-    assert next(iter(scores)) == stage.SUPER
-    assert scores[stage.SUPER] == pytest.approx(
-        {name: metrics.scores(oof, rows.labels)[name] for name in stage.SCORES}, abs=1e-5
+    assert next(iter(scores)) == SUPER
+    assert scores[SUPER] == pytest.approx(
+        {name: metrics.scores(oof, rows.labels)[name] for name in SCORES}, abs=1e-5
     ), "folds weighted by their rows are the score over all rows"
     table = pd.read_csv(folder / "fold_scores.csv")
     assert list(table) == ["name", "kind", "fold", "map3", "top1", "log_loss"]
-    assert len(table) == (3 + 4 + 1) * len(SIZES)
+    assert len(table) == (3 + len(BLOCKS) + 1) * len(SIZES)
 
 
 def made_up_table(super_map3: float) -> pd.DataFrame:
@@ -316,12 +327,12 @@ def made_up_table(super_map3: float) -> pd.DataFrame:
 @pytest.mark.parametrize(("super_map3", "warned"), [(0.7, False), (0.4, True)])
 def test_the_table_is_sorted_and_owns_up_to_a_poor_super_learner(super_map3, warned):
     console = Console(record=True, width=110)
-    stage.print_table(made_up_table(super_map3), console)
+    print_table(made_up_table(super_map3), {"logistic": 0.25}, console)
     lines = console.export_text().splitlines()
     names = [line.split("│")[1].strip() for line in lines if line.startswith("│")]
     best_first = ["super_learner", "logistic", "gru"] if not warned else ["logistic", "gru", "super_learner"]
     assert names == best_first
-    assert any("0.6100 ± 0.0100" in line for line in lines)
+    assert any("0.6100 ± 0.0100" in line and "0.250" in line for line in lines)
     assert any("below its best learner's" in line for line in lines) == warned
 
 
@@ -334,7 +345,7 @@ def project(rows, tmp_path, monkeypatch) -> Path:
     raw["learners"] = dict.fromkeys(
         raw["ensemble"], next(iter(raw["learners"].values()))
     )  # any will do: none is fitted
-    raw["stack"] = {"metalearners": ["geometric_mean", "convex_weights"], "params": BLOCKS}
+    raw["stack"] |= {"metalearners": ["geometric_mean", "convex_weights"], "params": BLOCKS}
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     monkeypatch.chdir(tmp_path)
     params = load_params()
@@ -344,8 +355,11 @@ def project(rows, tmp_path, monkeypatch) -> Path:
     for name, key_ids, labels in [*shards, ("test", rows.test_key_ids, np.full(TESTS, -1, np.int16))]:
         (tmp_path / "folds" / name).mkdir()
         nothing = {"countrycode": None, "recognized": None, "timestamp": None}
-        drawn = {**nothing, "x": [0, 9], "y": [0, 9], "stroke": [2]}
-        records = [{"key_id": int(i), "word": int(w), **drawn} for i, w in zip(key_ids, labels, strict=True)]
+        drawn = {**nothing, "stroke": [2]}
+        records = [
+            {"key_id": int(i), "word": int(w), "x": [i % 251, 9], "y": [i // 251, 9], **drawn}
+            for i, w in zip(key_ids, labels, strict=True)
+        ]
         write_shard(tmp_path / "folds" / name / "shard0.arrow", pa.Table.from_pylist(records, schema=SCHEMA))
     (tmp_path / "folds" / SUMMARY).write_text(json.dumps({"shards": shard_hashes(tmp_path / "folds")}))
     for name, skill in {"good": 2.0, "fair": 1.0}.items():
@@ -353,9 +367,10 @@ def project(rows, tmp_path, monkeypatch) -> Path:
             folder = model_folder(name, fold)
             folder.mkdir(parents=True)
             write_predictions(
-                folder, oof=probabilities(labels[:85], skill, random), test=np.full((TESTS, len(WORDS)), 1 / 6),
+                folder, oof=probabilities(labels[:85], skill, random),
+                test=probabilities(np.arange(TESTS) % len(WORDS), skill, random),
                 rows=key_ids[:85], test_rows=rows.test_key_ids, labels=labels[:85], words=WORDS,
-                learner_hash=params.learner_hash(name), trained_on=key_ids,
+                learner_hash=params.learner_hash(name), trained_on=rows.key_ids[rows.folds != fold],
             )  # fmt: skip
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         monkeypatch.setenv(name, "1")  # main sets them; this puts them back afterwards
@@ -383,7 +398,7 @@ def test_a_failed_prediction_ends_the_stage_in_one_paragraph_and_leaves_what_was
     oof = np.load(path)
     oof[7] = np.nan
     np.save(path, oof)
-    with pytest.raises(SystemExit, match=r"(?s)Error: fair, fold 1, oof.npy: the prediction of row 7"):
+    with pytest.raises(SystemExit, match=r"(?s)leak, not_a_number: fair, fold 1, oof.npy: the prediction of row 7"):
         stage.main()
     assert (project / "models/meta/scores.json").stat().st_mtime_ns == before
 

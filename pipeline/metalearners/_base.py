@@ -1,9 +1,10 @@
-"""What all meta-learners share: the layout of their features, their weights on disk, convex weights."""
+"""What all meta-learners share: what they are fed, how their weights are kept, convex weights."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from scipy.optimize import minimize
@@ -12,13 +13,34 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from pipeline.metrics import FLOOR
 
 CHUNK = 8192  # rows combined at a time: the intermediates of a chunk fit in the processor's cache
+FACTS = ("strokes", "points", "seconds")  # of each drawing, float32; seconds are 0 where the shards hold no timing
+
+
+class Probabilities(Protocol):
+    """What each learner says of each row, (N, num_learners, num_words): an array, or one that is read as it is asked.
+
+    Slices and arrays of row numbers give float32 arrays.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, num_learners, num_words)."""
+
+    def __len__(self) -> int:
+        """N."""
+
+    def __getitem__(self, rows: Any) -> np.ndarray:
+        """(n, num_learners, num_words) float32."""
 
 
 class BaseMetaLearner(ClassifierMixin, BaseEstimator):
-    """A scikit-learn classifier whose features are the probabilities of several learners, side by side.
+    """A scikit-learn classifier of what several learners say of a drawing, and of simple facts of the drawing.
+
+    Features X are (N, len(FACTS) + num_learners * num_words): the facts, then the probabilities learner by learner. A
+    subclass sees the two apart; P may be larger than memory, so it reads P a slice at a time.
 
     Args:
-        num_words: columns a learner; features are (N, num_learners * num_words), learner by learner.
+        num_words: columns a learner.
 
     Attributes:
         weights_: all that fitting found, by name. Together with the constructor's arguments it is the whole model.
@@ -43,34 +65,43 @@ class BaseMetaLearner(ClassifierMixin, BaseEstimator):
         """Find the weights.
 
         Args:
-            X: (N, num_learners * num_words) probabilities.
+            X: (N, len(FACTS) + num_learners * num_words) facts and probabilities.
             y: (N,) integer labels.
         """
-        self.weights_ = self.solve(self.by_learner(X), np.asarray(y, np.int64))
+        return self.fit_on(*self.parted(X), y)
+
+    def fit_on(self, P: Probabilities, facts: np.ndarray, y: np.ndarray) -> Self:
+        """Find the weights from probabilities (N, num_learners, num_words), facts (N, len(FACTS)) and labels (N,)."""
+        self.weights_ = self.solve(P, np.asarray(y, np.int64), facts)
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Combine the learners' probabilities (N, num_learners * num_words) into (N, num_words) float32."""
-        combined = np.empty((len(X), self.num_words), np.float32)
-        for start in range(0, len(X), CHUNK):
-            combined[start : start + CHUNK] = self.combine(self.by_learner(X[start : start + CHUNK]))
+        """Combine facts and probabilities as in `fit` into (N, num_words) float32."""
+        return self.predict_on(*self.parted(X))
+
+    def predict_on(self, P: Probabilities, facts: np.ndarray) -> np.ndarray:
+        """Combine probabilities and facts as in `fit_on` into (N, num_words) float32."""
+        combined = np.empty((len(P), self.num_words), np.float32)
+        for rows in chunks(len(P)):
+            combined[rows] = self.combine(P[rows], facts[rows])
         return combined
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         """The likeliest label of each row, (N,) int64."""
         return self.predict_proba(X).argmax(axis=1)
 
-    def solve(self, P: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        """Weights from probabilities P (N, num_learners, num_words) float32 and labels (N,) int64."""
+    def solve(self, P: Probabilities, labels: np.ndarray, facts: np.ndarray) -> dict[str, np.ndarray]:
+        """Weights from probabilities P (N, num_learners, num_words), labels (N,) int64 and facts (N, len(FACTS))."""
         return {}
 
-    def combine(self, P: np.ndarray) -> np.ndarray:
-        """Probabilities (N, num_words) from P (N, num_learners, num_words) float32, once there are weights."""
+    def combine(self, P: np.ndarray, facts: np.ndarray) -> np.ndarray:
+        """Probabilities (N, num_words) from some rows' P (N, num_learners, num_words) float32 and facts."""
         raise NotImplementedError
 
-    def by_learner(self, X: np.ndarray) -> np.ndarray:
-        """View features (N, num_learners * num_words) as (N, num_learners, num_words) float32."""
-        return np.asarray(X, np.float32).reshape(len(X), -1, self.num_words)
+    def parted(self, X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """View features as P (N, num_learners, num_words) float32 and facts (N, len(FACTS))."""
+        X = np.asarray(X, np.float32)
+        return X[:, len(FACTS) :].reshape(len(X), -1, self.num_words), X[:, : len(FACTS)]
 
     def save(self, path: Path) -> None:
         """Write the weights as npz."""
@@ -84,6 +115,36 @@ class BaseMetaLearner(ClassifierMixin, BaseEstimator):
         return self
 
 
+def chunks(rows: int) -> Iterator[slice]:
+    """All rows in order, a chunk at a time."""
+    return (slice(start, min(start + CHUNK, rows)) for start in range(0, rows, CHUNK))
+
+
+def of_true_word(P: Probabilities, labels: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The probability that each learner gave to the true word of some rows, (n, num_learners) float32."""
+    found = np.empty((len(rows), P.shape[1]), np.float32)
+    for chunk in chunks(len(rows)):
+        at = rows[chunk]
+        found[chunk] = P[at][np.arange(len(at)), :, labels[at]]
+    return found
+
+
+def evenly_spread(rows: int, most: int) -> np.ndarray:
+    """Row numbers, at most so many, evenly spread over all, (n,) int64."""
+    return np.unique(np.linspace(0, rows - 1, min(rows, most)).round().astype(np.int64))
+
+
+def log_probabilities(P: np.ndarray) -> np.ndarray:
+    """Logarithms, finite where float16 has 0; float32 of the same shape."""
+    return np.log(np.maximum(P, np.float32(FLOOR)))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Rows of logits (N, num_words) as probabilities."""
+    exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return exponentials / exponentials.sum(axis=1, keepdims=True)
+
+
 class ConvexCombination(BaseMetaLearner):
     """A mixture of the learners: weights on the simplex that minimise the mixture's log loss.
 
@@ -95,10 +156,10 @@ class ConvexCombination(BaseMetaLearner):
     def learner_weights(self) -> np.ndarray:
         return self.weights_["weights"]
 
-    def solve(self, P: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
-        return {"weights": simplex_weights(P[np.arange(len(labels)), :, labels])}
+    def solve(self, P: Probabilities, labels: np.ndarray, facts: np.ndarray) -> dict[str, np.ndarray]:
+        return {"weights": simplex_weights(of_true_word(P, labels, np.arange(len(P))))}
 
-    def combine(self, P: np.ndarray) -> np.ndarray:
+    def combine(self, P: np.ndarray, facts: np.ndarray) -> np.ndarray:
         return np.einsum("nlw,l->nw", P, self.weights_["weights"].astype(np.float32))
 
 

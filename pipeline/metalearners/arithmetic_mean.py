@@ -10,6 +10,6 @@ from pipeline.metalearners._base import BaseMetaLearner
 class MetaLearner(BaseMetaLearner):
     """Arithmetic mean: any learner alone can lift a word. Nothing is fitted."""
 
-    def combine(self, P: np.ndarray) -> np.ndarray:
+    def combine(self, P: np.ndarray, facts: np.ndarray) -> np.ndarray:
         """See BaseMetaLearner."""
         return P.mean(axis=1)

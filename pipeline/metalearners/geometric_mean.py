@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.metalearners._base import BaseMetaLearner
-from pipeline.metrics import FLOOR
+from pipeline.metalearners._base import BaseMetaLearner, log_probabilities, softmax
 
 
 class MetaLearner(BaseMetaLearner):
     """Geometric mean, made to sum to 1: any learner alone can rule a word out. Nothing is fitted."""
 
-    def combine(self, P: np.ndarray) -> np.ndarray:
+    def combine(self, P: np.ndarray, facts: np.ndarray) -> np.ndarray:
         """See BaseMetaLearner."""
-        mean = np.log(np.maximum(P, FLOOR)).mean(axis=1)  # (N, num_words)
-        exponentials = np.exp(mean - mean.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
+        return softmax(log_probabilities(P).mean(axis=1))

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 import numpy as np
 from pydantic import Field
 
-from pipeline.metalearners._base import CHUNK, BaseMetaLearner
-from pipeline.metrics import FLOOR
+from pipeline.metalearners._base import (
+    BaseMetaLearner,
+    Probabilities,
+    chunks,
+    evenly_spread,
+    log_probabilities,
+    softmax,
+)
 
 
 class MetaLearner(BaseMetaLearner):
@@ -24,6 +32,7 @@ class MetaLearner(BaseMetaLearner):
     - Full batches and L-BFGS from the pool: no learning rate, no random numbers, the same bytes on each run, and
       stopping at `iterations` shrinks further, as the pool is where it starts. A step costs two products of (rows,
       num_learners * num_words) with (..., num_words): a second for 76,000 rows, 4 learners and 340 words on two cores.
+    - Log probabilities lie in a file without a name, 4 bytes each, and are read a chunk at a time in each step.
 
     Args:
         num_words: columns a learner.
@@ -50,33 +59,25 @@ class MetaLearner(BaseMetaLearner):
         """(num_learners,) `t`: each learner's exponent in the pool."""
         return self.weights_["pool"]
 
-    def solve(self, P: np.ndarray, labels: np.ndarray) -> dict[str, np.ndarray]:
+    def solve(self, P: Probabilities, labels: np.ndarray, facts: np.ndarray) -> dict[str, np.ndarray]:
         """See BaseMetaLearner."""
-        rows = np.unique(np.linspace(0, len(P) - 1, min(len(P), self.max_rows)).round().astype(np.int64))
-        features = np.maximum(P[rows], np.float32(FLOOR)).reshape(len(rows), -1)
-        np.log(features, out=features)
-        means = features.mean(axis=0, dtype=np.float64).astype(np.float32)
-        features -= means  # so that D and b are about different things
-        return _fitted(features, means, labels[rows], P.shape[1], ridge=self.ridge, iterations=self.iterations)
+        rows = evenly_spread(len(P), self.max_rows)
+        return _fitted(P, rows, labels[rows], ridge=self.ridge, iterations=self.iterations)
 
-    def combine(self, P: np.ndarray) -> np.ndarray:
+    def combine(self, P: np.ndarray, facts: np.ndarray) -> np.ndarray:
         """See BaseMetaLearner."""
-        logits = np.log(np.maximum(P, np.float32(FLOOR))).reshape(len(P), -1) @ self.weights_["weights"]
-        logits += self.weights_["bias"]
-        exponentials = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return exponentials / exponentials.sum(axis=1, keepdims=True)
+        return softmax(log_probabilities(P).reshape(len(P), -1) @ self.weights_["weights"] + self.weights_["bias"])
 
 
 def _fitted(
-    features: np.ndarray, means: np.ndarray, labels: np.ndarray, num_learners: int, *, ridge: float, iterations: int
+    P: Probabilities, rows: np.ndarray, labels: np.ndarray, *, ridge: float, iterations: int
 ) -> dict[str, np.ndarray]:
     """Minimise the log loss plus the ridge by L-BFGS.
 
     Args:
-        features: (N, num_learners * num_words) float32 log probabilities less `means`.
-        means: (num_learners * num_words,) float32.
-        labels: (N,) int64.
-        num_learners: how many learners the features come from.
+        P: see MetaLearner.
+        rows: (N,) numbers of the rows to fit on.
+        labels: (N,) int64 labels of these.
         ridge: see MetaLearner.
         iterations: see MetaLearner.
 
@@ -86,11 +87,17 @@ def _fitted(
     """
     import torch
 
-    X, y, mean = torch.from_numpy(features), torch.from_numpy(labels), torch.from_numpy(means)
-    num_words = len(means) // num_learners
+    _, num_learners, num_words = P.shape
+    features = _features(P, rows)
+    sums = squares = np.zeros(num_learners * num_words)
+    for chunk in chunks(len(rows)):
+        sums = sums + features[chunk].sum(axis=0, dtype=np.float64)
+        squares = squares + np.square(features[chunk], dtype=np.float64).sum(axis=0)
+    means = (sums / len(rows)).astype(np.float32)  # taken off, so that D and b are about different things
+    y, mean = torch.from_numpy(labels), torch.from_numpy(means)
     # Each of t, D and b in the unit that brings its curvature to about 1, or L-BFGS creeps: a word's probability
     # varies by about 1 / num_words, and the prior adds ridge / N.
-    variance, prior = float((X**2).mean()), ridge / len(y)
+    variance, prior = float((squares / len(rows) - np.square(means, dtype=np.float64)).mean()), ridge / len(y)
     unit_t, unit_D, unit_b = variance**-0.5, (variance / num_words + prior) ** -0.5, (1 / num_words + prior) ** -0.5
     t = torch.full((num_learners,), 1 / num_learners / unit_t, requires_grad=True)
     D = torch.zeros(len(means), num_words, requires_grad=True)
@@ -102,7 +109,8 @@ def _fitted(
         spread = unit_t * t.repeat_interleave(num_words)
         weights = unit_D * D + own * spread[:, None]
         bias = unit_b * b + (spread * mean).view(num_learners, num_words).sum(0)
-        loss, by_weights, by_bias = _loss_and_gradients(X, y, weights.detach(), bias.detach())
+        centred = (torch.from_numpy(features[chunk] - means) for chunk in chunks(len(y)))
+        loss, by_weights, by_bias = _loss_and_gradients(centred, y, weights.detach(), bias.detach())
         penalty = prior / 2 * ((unit_D * D).square().sum() + (unit_b * b).square().sum())
         torch.autograd.backward([penalty, weights, bias], [None, by_weights, by_bias])
         return loss + penalty.detach()
@@ -117,13 +125,22 @@ def _fitted(
         return {"weights": weights.numpy(), "bias": bias.numpy(), "pool": (unit_t * t).numpy()}
 
 
-def _loss_and_gradients(X: Any, y: Any, weights: Any, bias: Any) -> tuple[Any, Any, Any]:
-    """Mean log loss of softmax(X @ weights + bias), and its gradients, a chunk of rows at a time."""
+def _features(P: Probabilities, rows: np.ndarray) -> np.ndarray:
+    """Log probabilities of some rows, (N, num_learners * num_words) float32, in a file that goes with the array."""
+    with tempfile.TemporaryFile() as file:
+        found = np.memmap(file, np.float32, "w+", shape=(len(rows), P.shape[1] * P.shape[2]))
+    for chunk in chunks(len(rows)):
+        found[chunk] = log_probabilities(P[rows[chunk]]).reshape(chunk.stop - chunk.start, -1)
+    return np.asarray(found)
+
+
+def _loss_and_gradients(features: Iterable[Any], y: Any, weights: Any, bias: Any) -> tuple[Any, Any, Any]:
+    """Mean log loss of softmax(features @ weights + bias), and its gradients, a chunk of rows at a time."""
     import torch
 
     loss, by_weights, by_bias = torch.zeros(()), torch.zeros_like(weights), torch.zeros_like(bias)
-    for start in range(0, len(y), CHUNK):
-        chunk, labels = X[start : start + CHUNK], y[start : start + CHUNK, None]
+    for chunk, rows in zip(features, chunks(len(y)), strict=True):
+        labels = y[rows, None]
         logs = torch.log_softmax(torch.addmm(bias, chunk, weights), dim=1)
         loss -= logs.gather(1, labels).sum()
         errors = logs.exp_().scatter_add_(1, labels, torch.full_like(labels, -1, dtype=torch.float32))
