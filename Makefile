@@ -1,6 +1,6 @@
 # Sketchstack. `make` without a target lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint tune bench bench-data bench-train bench-effects bench-plain bench-kills bench-scores submit compare report data profile
+.PHONY: help setup repro test lint tune bench bench-data bench-train bench-effects bench-plain bench-kills bench-stack bench-scores submit reproduce compare report data profile
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON := .venv/bin/python
@@ -37,6 +37,10 @@ lint: $(INSTALLED) ## ruff (rules and format) and mypy
 submit: $(INSTALLED) ## send the best submission (or NAME=...) to Kaggle, or show exactly what would be sent
 	@$(PYTHON) -m pipeline.submit --send $(NAME)
 
+reproduce: $(INSTALLED) ## make a submission of ledger.csv anew and compare the bytes: NAME=super_learner, AT=REVISION
+	@$(PYTHON) -m pipeline.reproduce $(or $(NAME),$(error which submission? make reproduce NAME=super_learner)) \
+		$(if $(AT),--at $(AT))
+
 data: $(INSTALLED) ## fetch raw files: NAME=mini FROM=FOLDER copies them, NAME=kaggle downloads them
 	@$(PYTHON) -m pipeline.data $(or $(NAME),$(error which data? make data NAME=mini FROM=FOLDER, or NAME=kaggle)) \
 		$(if $(FROM),--from '$(FROM)')
@@ -64,6 +68,10 @@ bench-plain: $(INSTALLED) ## plain references in the time of a trained learner o
 
 bench-kills: $(INSTALLED) ## kill every learner again and again, and compare the bytes
 	@$(PYTHON) -m bench.kills
+
+bench-stack: $(INSTALLED) ## what each part of stacking is worth on the run that is there; time and memory up to a million rows
+	@$(PYTHON) -m bench.stacking
+	@$(PYTHON) -m bench.stack_size
 
 bench-scores: $(INSTALLED) ## write the scores of the run that is there as bench/results/PROFILE.md
 	@$(PYTHON) -m bench.scores

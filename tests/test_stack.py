@@ -1,5 +1,6 @@
 import itertools
 import json
+import re
 import subprocess
 import sys
 from dataclasses import replace
@@ -17,6 +18,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 from sklearn.model_selection import PredefinedSplit, cross_val_predict
 
+from bench import stack_size, stacking
 from pipeline import metrics
 from pipeline import stack as stage
 from pipeline.drawings import SCHEMA, SUMMARY, shard_hashes, write_shard
@@ -25,7 +27,7 @@ from pipeline.metalearners import _base, load_metalearner
 from pipeline.metalearners._base import FACTS, BaseMetaLearner, ConvexCombination
 from pipeline.params import load_params
 from pipeline.predictions import model_folder, write_predictions
-from pipeline.rows import Rows, check_rows
+from pipeline.rows import Rows, check_rows, read_rows
 from pipeline.scoreboard import SCORES, SUPER, print_table, score_table, summary, weights_by_name
 from pipeline.words import Words
 
@@ -425,3 +427,28 @@ def test_stack_starts_without_the_frameworks():
     shown = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True, check=True)
     assert shown.stdout.strip() == "[]"
     assert shown.stderr == "", "mlens must not announce itself"
+
+
+def test_the_benchmark_says_what_each_part_is_worth(project, tmp_path):
+    measured, page = stacking.measure(load_params())
+    rows = {row.what: row.ours for row in measured.rows}
+    scored = stacking.stacked(load_params(), read_rows(load_params()), tmp_path / "fits")
+    over_mean = (scored.precisions[SUPER] - scored.precisions["geometric_mean"]).mean()
+    by_name = {row.what: row for row in measured.rows}
+    assert rows["over geometric_mean"][0] == scored.precisions[SUPER].mean()
+    assert rows["over geometric_mean"][0] - by_name["over geometric_mean"].reference[0] == pytest.approx(over_mean)
+    assert "with calibration, over without" in rows
+    assert len(rows["balanced by assignment, gain"]) == len(rows["balanced by scaling, gain"]) == stacking.DRAWS
+    for part in ("| super_learner |", "| fair |", "| scaling |", "over geometric_mean"):
+        assert part in page
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_sizes_runs_and_both_ways_agree(tmp_path):
+    measured = stack_size.measure(tmp_path, (3000,), runs=1, most_scored=3000, learners=3, words=30)
+    rows = {row.what: row for row in measured.rows}
+    memory = rows["3,000 rows: anonymous memory"]
+    assert min(memory.ours[0], memory.reference[0]) > 0.05
+    ours, plain = (note for note in measured.notes if "log loss on the test rows" in note)
+    losses = [float(re.search(r"logistic (\d+\.\d+)", note).group(1)) for note in (ours, plain)]  # type: ignore[union-attr]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
