@@ -53,6 +53,7 @@ def clone(tmp_path_factory) -> Path:
     params["learners"] |= yaml.safe_load(block)
     params["ensemble"] = ["lstm", learner]
     params["synthesize"] |= {"train_rows": 30, "test_rows": 10}
+    params["submit"]["competition"] = "doodles"
     (folder / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     run("git", "init", "-q", cwd=folder)
     run("git", "add", "-A", cwd=folder)
@@ -95,6 +96,38 @@ def test_a_submission_is_the_same_bytes_after_training_anew(clone):
     before = {path.name: path.read_bytes() for path in (clone / "submissions").glob("*.csv")}
     run("dvc", "repro", "--force", "--no-run-cache", cwd=clone)
     assert {path.name: path.read_bytes() for path in (clone / "submissions").glob("*.csv")} == before
+
+
+def commit(folder: Path, message: str) -> None:
+    run("git", "add", "-A", cwd=folder)
+    run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", message, cwd=folder)
+
+
+def test_a_recorded_submission_is_reproduced_and_after_a_change_the_change_is_named(clone):
+    commit(clone, "a run")
+    record = [sys.executable, "-m", "pipeline.submit", "--record", "super_learner", "--public", "0.5"]
+    run(*record, cwd=clone)
+    commit(clone, "the ledger")
+    reproduce = [sys.executable, "-m", "pipeline.reproduce", "super_learner"]
+    assert "super_learner: the same bytes as recorded" in run(*reproduce, cwd=clone)
+    assert not (clone / "logs" / "reproduce" / "super_learner").exists()
+
+    before = (clone / "params.yaml").read_text()
+    params = yaml.safe_load(before)
+    epochs = params["learners"]["lstm"]["training"]["epochs"]
+    params["learners"]["lstm"]["training"]["epochs"] = epochs + 1
+    (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
+    commit(clone, "another epoch")
+    done = subprocess.run([*reproduce, "--at", "HEAD"], cwd=clone, capture_output=True, text=True, check=False)
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert re.search(r"\d+ of \d+ rows differ, \d+ in the first guess", done.stdout)
+    assert re.search(r"MAP@3 out of fold 0\.\d+ instead of 0\.\d+, a difference of [+-]0\.\d+", done.stdout)
+    assert f"params       learners.lstm.training.epochs {epochs + 1} instead of {epochs}\n" in done.stdout
+    for kind in ("environment", "data", "code"):
+        assert re.search(rf"{kind} +as recorded", done.stdout), done.stdout
+    assert "that differs: of train@lstm-0" in done.stdout
+    (clone / "params.yaml").write_text(before)
+    commit(clone, "as before")
 
 
 def test_a_stage_stopped_by_bad_input_says_why_in_one_paragraph(clone):
