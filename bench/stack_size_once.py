@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 import threading
 import time
 from collections.abc import Mapping
@@ -90,7 +91,6 @@ def ours(learners: list[CachedLearner], rows: Rows, num_words: int, scored: bool
         if scored:
             found = stack.stacked()
             return {**found.seconds, "test": {name: np.array(test) for name, test in found.test.items()}}
-        stack.scratch.mkdir()
         begun = time.monotonic()
         _, _, test = stack.fit_all()
         return {"fit": time.monotonic() - begun, "test": {name: np.array(each) for name, each in test.items()}}
@@ -111,6 +111,7 @@ def plain(learners: list[CachedLearner], rows: Rows) -> dict[str, Any]:
 def main() -> None:
     """Stack, and print what was measured."""
     limit_threads(THREADS)
+    tempfile.tempdir = str(Path.cwd())  # all files of a fit beside the cache
     watch = Memory()
     watch.start()
     names = sorted(path.name for path in Path().glob("learner*"))
@@ -120,7 +121,7 @@ def main() -> None:
     if how == "plain":
         found = plain(learners, rows)
     else:
-        found = ours(learners, rows, int(labels.max()) + 1, scored=how == "scored")
+        found = ours(learners, rows, learners[0].opened().folds[0].oof.shape[1], scored=how == "scored")
     losses = {name: log_loss(each, labels) for name, each in found.pop("test").items()}
     print(json.dumps({**found, "test_log_loss": losses, "anonymous": watch.most}))
 

@@ -63,7 +63,9 @@ def stacked(params: Params, rows: Rows, fits: Path, *, without: Sequence[str] = 
     learners = [cached(name, params) for name in sorted(params.base_learners)]
     dense, begun = len(rows) <= params.stack.dense_rows, time.monotonic()
     with TemporaryDirectory(dir="models") as folder:
-        stack = Stack(learners, metalearners, rows, len(words), Path(folder), calibrate, dense, fits)
+        stack = Stack(
+            learners, metalearners, rows, len(words), Path(folder), calibrate=calibrate, dense=dense, fits=fits
+        )
         found = stack.stacked()
         weights = dict(zip(stack.names, found.models[SUPER].learner_weights.tolist(), strict=True))  # type: ignore[union-attr]
         precisions = {name: precision_at_3(top3(oof), labels) for name, oof in found.oof.items()}

@@ -12,6 +12,7 @@ Every score is honest. A learner's OOF predictions are by a model that never saw
 the OOF rows of the other folds and scored on those of the fold held out. The SuperLearner is built once more for each
 held-out fold from the others alone, meta-learners and temperatures with it, and scored there. Rows that it is fitted on
 have the temperature of their own fold, whose model predicted them; those that it is scored on have that of the others.
+(So the weights of the SuperLearner are found on rows whose labels gave one number a learner and fold, a temperature.)
 
     models/meta/scores.json      MAP@3, top-1 and log loss over all OOF rows, a block a name
                 fold_scores.csv  the same a fold, with the kind: base, meta or super
@@ -137,13 +138,14 @@ class CachedProbabilities:
 
 
 class StackedMetaLearner(ClassifierMixin, BaseEstimator):
-    """A meta-learner as mlens sees it: it takes its weights from disk if it was fitted on the same rows before.
+    """A meta-learner as mlens sees it: it takes its weights from disk if the same was fitted on the same before.
 
-    With three folds mlens asks for thirteen fits of a meta-learner, of which seven differ; with five for 31 and 16.
+    With three folds mlens asks for thirteen fits of a meta-learner, of which seven are of different rows; with five for
+    31 and 16. Where a learner's temperatures help in one set of folds and not in another, a few more differ.
 
     Args:
         metalearner: unfitted.
-        folder: where weights are kept, a file a set of rows.
+        folder: where weights are kept, a file for each meta-learner, params and features that it was fitted on.
         learners: whose cached predictions it combines; it is fed positions and facts. Empty where it is fed facts and
             the learners' predictions.
     """
@@ -158,7 +160,9 @@ class StackedMetaLearner(ClassifierMixin, BaseEstimator):
         self.fitted_ = clone(self.metalearner)
         rows = xxhash.xxh3_128(np.ascontiguousarray(X).data)
         rows.update(np.ascontiguousarray(y).data)
-        for learner in self.learners:  # without them X holds what temperatures do
+        rows.update(f"{type(self.metalearner).__module__} {self.metalearner.get_params()}".encode())
+        for learner in self.learners:  # where there are none, X holds their probabilities
+            rows.update(f"{learner.name} {learner.folders}".encode())
             rows.update(np.ascontiguousarray(learner.temperatures_at(X[:, 0].astype(np.int64))).data)
         weights = Path(self.folder, f"{rows.hexdigest()}.npz")
         if weights.exists():
@@ -237,10 +241,10 @@ class Stack:
         metalearners: unfitted, by name.
         rows: all rows.
         num_words: columns a learner.
-        folder: an empty folder for all that stacking writes.
+        folder: an empty folder for all that stacking makes.
         calibrate: scale each learner to its temperature first.
         dense: the first layer is the learners, otherwise the meta-learners.
-        fits: where what was fitted is kept for another stack of the same rows; by default for this one alone.
+        fits: where what was fitted is kept for another stack; by default it goes when this one is done.
     """
 
     learners: Sequence[CachedLearner]
@@ -269,7 +273,6 @@ class Stack:
 
     def stacked(self) -> Stacked:
         """Fit the SuperLearner on all OOF rows, and once more on the others of each fold to predict that one."""
-        self.scratch.mkdir()
         bar, begun = progress_bar("stack", total=1 + len(self.rows.fold_numbers), unit="fits"), time.monotonic()
         with bar:
             models, calibration, test = self.fit_all()
@@ -290,7 +293,7 @@ class Stack:
         test = self._files("test", len(self.rows.test_key_ids))
         with self._mlens():
             ensemble, calibration = self.fitted(np.arange(len(self.rows)))
-            self.predict(ensemble, self.rows.test_positions, list(test.values()))
+            self.predict(ensemble, self.rows.test_positions, test)
         return models_of(ensemble, self._layers), calibration, test
 
     def predict_fold(self, held_out: int, oof: Mapping[str, np.ndarray]) -> None:
@@ -298,7 +301,7 @@ class Stack:
         at = self.rows.of_fold(held_out)
         with self._mlens():
             ensemble, _ = self.fitted(np.flatnonzero(self.rows.folds != held_out))
-            self.predict(ensemble, at, [array[at[0] : at[-1] + 1] for array in oof.values()])
+            self.predict(ensemble, at, {name: array[at[0] : at[-1] + 1] for name, array in oof.items()})
 
     @contextmanager
     def _mlens(self) -> Iterator[None]:
@@ -325,6 +328,7 @@ class Stack:
             The ensemble, and each learner's calibration on these rows.
         """
         rows = self.rows
+        self.scratch.mkdir(exist_ok=True)
         _, sizes = np.unique(rows.folds[positions], return_counts=True)
         index = {"indexer": BaseFolds(tuple(int(size) for size in sizes)), "proba": True}
         learners, calibration = self._calibrated(positions) if self.calibrate else (self.learners, {})
@@ -358,20 +362,20 @@ class Stack:
             found[learner.name] = calibrated
         return kept, found
 
-    def predict(self, ensemble: SuperLearner, positions: np.ndarray, out: Sequence[np.ndarray]) -> None:
+    def predict(self, ensemble: SuperLearner, positions: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
         """Write what a fitted ensemble says of the rows at these positions.
 
         Args:
             ensemble: fitted.
             positions: (N,).
-            out: arrays (N, num_words): of each meta-learner, then of the SuperLearner.
+            out: arrays (N, num_words) by name: of each meta-learner and of `super_learner`.
         """
         for part in chunks(len(positions)):
             layers = ensemble.predict(self._fed(positions[part]), return_preds=self._layers)
             meta, last = (layer.reshape(part.stop - part.start, -1) for layer in layers)  # mlens squeezes a row alone
             by_name = np.split(meta[:, len(FACTS) :], len(self.names), axis=1)  # facts are propagated in front of them
-            for array, predicted in zip(out, [*by_name, last], strict=True):
-                array[part] = predicted
+            for name, predicted in zip([*self.names, SUPER], [*by_name, last], strict=True):
+                out[name][part] = predicted
 
     def _fed(self, positions: np.ndarray) -> np.ndarray:
         """Rows as mlens takes them, (N, 1 + len(FACTS)) floats: positions, exact below 2**53, and facts."""

@@ -155,7 +155,6 @@ def test_mlens_scored_the_same_predictions_as_the_table(run, learners, rows, tmp
     stacked = run()
     table = score_table([learner.opened() for learner in learners], stacked.oof, rows)
     again = stack_of(learners, rows, tmp_path / "again")
-    again.scratch.mkdir()
     ensemble, _ = again.fitted(np.arange(len(rows)))
     ours = table.groupby("name")["log_loss"].mean()
     scores = {name.split("/")[1]: score for name, score in ensemble.data["score-m"].items() if "layer-3" not in name}
@@ -169,10 +168,42 @@ def test_mlens_scored_the_same_predictions_as_the_table(run, learners, rows, tmp
 def test_each_set_of_rows_is_fitted_once(calibrate, dense, learners, rows, tmp_path):
     """All rows, three pairs of folds, three single folds."""
     CountingMean.fits = 0
-    sure = [learner for learner in learners if learner.name != "fair"]  # whose temperature is 1 but for chance
+    # Not the fair one: its temperature is 1 but for chance, so it helps in some sets of folds and not in others.
+    uncalibrated = [learner for learner in learners if learner.name != "fair"]
     metas = {"counting": CountingMean(len(WORDS))}
-    stack_of(sure, rows, tmp_path / "stack", metas=metas, calibrate=calibrate, dense=dense).stacked()
+    found = stack_of(uncalibrated, rows, tmp_path / "stack", metas=metas, calibrate=calibrate, dense=dense).stacked()
     assert CountingMean.fits == 7
+    assert all(each.used for each in found.calibration.values())
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_nothing_of_a_fold_s_labels_is_in_what_is_said_of_that_fold(dense, learners, rows, tmp_path):
+    usual = stack_of(learners, rows, tmp_path / "usual", calibrate=True, dense=dense).stacked()
+    for fold in rows.fold_numbers:
+        labels = rows.labels.copy()
+        at = rows.of_fold(fold)
+        labels[at] = (labels[at] + 1) % len(WORDS)
+        wrong = replace(rows, labels=labels)
+        found = stack_of(learners, wrong, tmp_path / f"wrong{fold}", calibrate=True, dense=dense).stacked()
+        for name in usual.oof:
+            np.testing.assert_array_equal(found.oof[name][at], usual.oof[name][at], err_msg=name)
+
+
+@pytest.mark.parametrize("dense", [False, True])
+def test_fits_that_stacks_share_change_nothing(dense, learners, rows, tmp_path):
+    """Stacks of other learners, other params, and with and without temperatures, one after the other."""
+    metas, other = metalearners("convex_weights", "logistic"), {**LOGISTIC, "ridge": 1.0}
+    kinds: dict[str, dict[str, Any]] = {
+        "whole": {"calibrate": True, "metas": metas}, "plain": {"metas": metas},
+        "fewer": {"metas": metalearners("logistic")}, "two": {"metas": metas, "of": learners[:2]},
+        "other": {"metas": {"logistic": load_metalearner("logistic", len(WORDS), other)}},
+    }  # fmt: skip
+    for name, kind in kinds.items():
+        of = kind.pop("of", learners)
+        alone = stack_of(of, rows, tmp_path / f"{name}_alone", dense=dense, **kind).stacked()
+        shared = replace(stack_of(of, rows, tmp_path / name, dense=dense, **kind), fits=tmp_path / "fits").stacked()
+        for each in alone.oof:
+            np.testing.assert_array_equal(shared.oof[each], alone.oof[each], err_msg=f"{name}: {each}")
 
 
 def test_rows_at_other_temperatures_are_fitted_anew(learners, rows, tmp_path):

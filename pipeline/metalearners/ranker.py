@@ -18,7 +18,7 @@ from pipeline.metalearners._base import (
     softmax,
 )
 
-CURVATURE = 1.0  # of a leaf at least, and added: where the learners are sure it is next to 0, and a step without bounds
+CURVATURE = 1.0  # of a leaf at least, and added: where the learners are sure it is next to 0, and a step would be huge
 
 
 class MetaLearner(BaseMetaLearner):
