@@ -76,8 +76,9 @@ bench-stack: $(INSTALLED) ## what each part of stacking is worth on the run that
 bench-scores: $(INSTALLED) ## write the scores of the run that is there as bench/results/PROFILE.md
 	@$(PYTHON) -m bench.scores
 
-compare: ## two runs side by side (not there yet)
-	@echo 'make compare: pipeline/compare.py comes with a later part; `dvc metrics diff` compares scores.' >&2; exit 1
+compare: $(INSTALLED) ## is B better than A? A=strokenet B=seresnet, or revisions: A=HEAD~1 B=super_learner
+	@$(PYTHON) -m pipeline.compare $(or $(A),$(error what? make compare A=strokenet B=seresnet)) \
+		$(or $(B),$(error with what? make compare A=strokenet B=seresnet)) $(if $(ROPE),--rope $(ROPE))
 
 report: ## scores, plots and pictures on one page (not there yet)
 	@echo 'make report: pipeline/report.py comes with a later part; `make repro` prints the table.' >&2; exit 1
