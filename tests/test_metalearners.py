@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -320,3 +322,27 @@ def test_probabilities_that_are_read_in_chunks_give_the_same(name, monkeypatch):
     lazy.most = 0
     np.testing.assert_allclose(fitted.predict_on(lazy, facts), whole, atol=1e-6)
     assert lazy.most == 50
+
+
+WITHOUT_LIBGOMP = """
+import sys
+
+class Missing:
+    tried = False
+
+    def find_spec(self, name, path=None, target=None):
+        if name == "lightgbm" and not self.tried:
+            self.tried = True
+            raise OSError("libgomp.so.1: cannot open shared object file: No such file or directory")
+
+sys.meta_path.insert(0, Missing())
+from pipeline.metalearners.ranker import _lightgbm
+print(_lightgbm().__name__, "torch/lib/libgomp.so.1" in open("/proc/self/maps").read())
+"""
+
+
+def test_where_the_system_has_no_libgomp_the_ranker_takes_torch_s():
+    shown = subprocess.run(
+        [sys.executable, "-c", WITHOUT_LIBGOMP], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert shown.stdout == "lightgbm True\n", shown.stderr

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
+import importlib.util
 import os
+from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import numba
@@ -64,8 +67,7 @@ class MetaLearner(BaseMetaLearner):
 
     def solve(self, P: Probabilities, labels: np.ndarray, facts: np.ndarray) -> dict[str, np.ndarray]:
         """See BaseMetaLearner. `trees` is LightGBM's own text, as bytes."""
-        import lightgbm
-
+        lightgbm = _lightgbm()
         rows = evenly_spread(len(P), self.max_rows)
         some = [rows[chunk] for chunk in chunks(len(rows))]
         choices = Choices(
@@ -90,8 +92,7 @@ class MetaLearner(BaseMetaLearner):
         pool = softmax(log_probabilities(P).mean(axis=1))
         if not len(self.weights_["trees"]):
             return pool
-        import lightgbm
-
+        lightgbm = _lightgbm()
         found = self._candidates(P, facts)
         booster = lightgbm.Booster(model_str=self.weights_["trees"].tobytes().decode())
         added = booster.predict(found.features, raw_score=True, num_threads=_threads())
@@ -193,6 +194,17 @@ def _objective(true: np.ndarray, sizes: np.ndarray) -> Any:
         return share - true, np.maximum(share * (1 - share), 1e-6)
 
     return objective
+
+
+def _lightgbm() -> Any:
+    """LightGBM. It asks for the system's libgomp.so.1; torch brings the same file where the system has none."""
+    try:
+        import lightgbm
+    except OSError:
+        torch = importlib.util.find_spec("torch")
+        ctypes.CDLL(str(Path(str(torch and torch.origin)).parent / "lib" / "libgomp.so.1"), ctypes.RTLD_GLOBAL)
+        import lightgbm
+    return lightgbm
 
 
 def _threads() -> int:
