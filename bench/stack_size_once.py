@@ -83,12 +83,13 @@ def read_rows(stored: Mapping[str, np.ndarray]) -> Rows:
     return Rows(np.arange(count), stored["labels"], stored["folds"], count + np.arange(tests), facts)
 
 
-def ours(learners: list[CachedLearner], rows: Rows, num_words: int, scored: bool) -> dict[str, Any]:
+def ours(learners: list[CachedLearner], rows: Rows, num_words: int, how: str) -> dict[str, Any]:
     """Stack in chunks: the seconds of each part, and what each name says of the test rows."""
     metalearners = {name: load_metalearner(name, num_words, STACK.params[name]) for name in STACK.metalearners}
+    calibrate = STACK.calibrate and how != "uncalibrated"
     with TemporaryDirectory(dir=".") as folder:
-        stack = Stack(learners, metalearners, rows, num_words, Path(folder), calibrate=STACK.calibrate, dense=False)
-        if scored:
+        stack = Stack(learners, metalearners, rows, num_words, Path(folder), calibrate=calibrate, dense=False)
+        if how == "scored":
             found = stack.stacked()
             return {**found.seconds, "test": {name: np.array(test) for name, test in found.test.items()}}
         begun = time.monotonic()
@@ -121,7 +122,7 @@ def main() -> None:
     if how == "plain":
         found = plain(learners, rows)
     else:
-        found = ours(learners, rows, learners[0].opened().folds[0].oof.shape[1], scored=how == "scored")
+        found = ours(learners, rows, learners[0].opened().folds[0].oof.shape[1], how)
     losses = {name: log_loss(each, labels) for name, each in found.pop("test").items()}
     print(json.dumps({**found, "test_log_loss": losses, "anonymous": watch.most}))
 

@@ -480,6 +480,6 @@ def test_the_benchmark_of_sizes_runs_and_both_ways_agree(tmp_path):
     rows = {row.what: row for row in measured.rows}
     memory = rows["3,000 rows: anonymous memory"]
     assert min(memory.ours[0], memory.reference[0]) > 0.05
-    ours, plain = (note for note in measured.notes if "log loss on the test rows" in note)
+    _, ours, plain = (note for note in measured.notes if "log loss on the test rows" in note)
     losses = [float(re.search(r"logistic (\d+\.\d+)", note).group(1)) for note in (ours, plain)]  # type: ignore[union-attr]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
