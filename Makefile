@@ -1,6 +1,6 @@
 # Sketchstack. `make` without a target lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint tune bench bench-data bench-train bench-effects bench-plain bench-kills bench-stack bench-scores submit reproduce compare report data profile
+.PHONY: help setup repro test lint tune bench bench-data bench-train bench-effects bench-plain bench-kills bench-stack bench-coverage bench-scores submit reproduce compare report data profile
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON := .venv/bin/python
@@ -72,6 +72,9 @@ bench-kills: $(INSTALLED) ## kill every learner again and again, and compare the
 bench-stack: $(INSTALLED) ## what each part of stacking is worth on the run that is there; time and memory up to a million rows
 	@$(PYTHON) -m bench.stacking
 	@$(PYTHON) -m bench.stack_size
+
+bench-coverage: $(INSTALLED) ## how often the interval of a comparison holds the truth, over simulated pairs
+	@$(PYTHON) -m bench.coverage
 
 bench-scores: $(INSTALLED) ## write the scores of the run that is there as bench/results/PROFILE.md
 	@$(PYTHON) -m bench.scores
