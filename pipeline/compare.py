@@ -38,7 +38,7 @@ from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.metrics import precision_at_3
 
 FOLDER = Path("reports/compare")
-ROPE = 0.005  # of MAP@3: half the gap between neighbours on a leaderboard's first page
+ROPE = 0.005  # of MAP@3
 SAMPLES = 10_000  # bootstrap samples
 SHOWN = 5  # words that gained, and that lost
 SIDES = ("a", "b")

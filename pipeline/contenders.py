@@ -3,7 +3,7 @@
     strokenet, ranker, super_learner   of the run that is there
     HEAD~1, v1                         the SuperLearner of a revision
     ranker@HEAD~1                      another name of a revision
-    a submission of ledger.csv         what it was made from, at the commit of its line
+    a submission of ledger.csv         what it was made from, at the commit of its line; the names above come first
 
 What a revision predicted comes from the DVC cache, or from a remote; nothing is run.
 """
@@ -25,11 +25,11 @@ from pipeline import ledger
 from pipeline.errors import SketchstackError
 from pipeline.metrics import CHUNK, GUESSES, top3
 from pipeline.predictions import BASE
+from pipeline.rows import FOLDS
+from pipeline.scoreboard import SUPER
+from pipeline.sources import META
 from pipeline.words import Words, load_words
 
-META = Path("models/meta")
-FOLDS = Path("folds")
-SUPER = "super_learner"
 BALANCED = "_balanced"  # ends the names of submissions that differ from another in their test rows alone
 
 
