@@ -149,7 +149,8 @@ def aligned(a: Contender, b: Contender) -> Contender:
     Raises:
         SketchstackError: they cut the rows into other folds or give them other labels.
     """
-    order = np.argsort(b.key_ids, kind="stable")[np.argsort(np.argsort(a.key_ids, kind="stable"), kind="stable")]
+    by_key = np.argsort(b.key_ids, kind="stable")
+    order = by_key[np.searchsorted(b.key_ids, a.key_ids, sorter=by_key)]
     same = Contender(b.name, b.guesses[order], b.key_ids[order], b.labels[order], b.folds[order], b.words)
     for of, ours, theirs in (("labels", a.labels, same.labels), ("folds", a.folds, same.folds)):
         differ = np.flatnonzero(ours != theirs)
@@ -244,9 +245,7 @@ def by_word(a: Contender, scores: list[np.ndarray]) -> list[Word]:
 
 def show(found: Comparison, console: Console) -> None:
     """Print a comparison."""
-    table = Table(title=f"MAP@3 out of fold, {found.rows:,} rows", title_justify="left")
-    for heading in ("fold", "rows", found.a, found.b, "difference"):
-        table.add_column(heading, justify="left" if heading == "fold" else "right", no_wrap=True)
+    table = _empty_table(f"MAP@3 out of fold, {found.rows:,} rows", "fold", found)
     lines = [(str(fold), int(of["rows"]), of["a"], of["b"]) for fold, of in found.folds.items()]
     for name, rows, a, b in [*lines, ("all", found.rows, found.map3["a"], found.map3["b"])]:
         table.add_row(name, f"{rows:,}", f"{a:.4f}", f"{b:.4f}", f"{b - a:+.4f}", style="bold" if name == "all" else "")
@@ -261,9 +260,7 @@ def show(found: Comparison, console: Console) -> None:
         f"both in {first['both']:,}, neither in {first['neither']:,}; McNemar's p {found.p_value:.2g}. Among three "
         f"guesses: only {found.a} in {three['only_a']:,}, only {found.b} in {three['only_b']:,}."
     )
-    words = Table(title="Words that gained and lost most", title_justify="left")
-    for heading in ("word", "rows", found.a, found.b, "difference"):
-        words.add_column(heading, justify="left" if heading == "word" else "right", no_wrap=True)
+    words = _empty_table("Words that gained and lost most", "word", found)
     gained = [word for word in found.words[:SHOWN] if word.b > word.a]
     lost = [word for word in found.words[-SHOWN:] if word.b < word.a]
     for number, word in enumerate([*gained, *lost]):
@@ -272,6 +269,15 @@ def show(found: Comparison, console: Console) -> None:
             end_section=number == len(gained) - 1,
         )  # fmt: skip
     console.print(words)
+
+
+def _empty_table(title: str, of: str, found: Comparison) -> Table:
+    """A table of scores of both sides, a row a fold or a word."""
+    table = Table(title=title, title_justify="left")
+    table.add_column(of, no_wrap=True)
+    for heading in ("rows", found.a, found.b, "difference"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    return table
 
 
 def verdict(found: Comparison) -> str:
