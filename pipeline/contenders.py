@@ -11,7 +11,6 @@ What a revision predicted comes from the DVC cache, or from a remote; nothing is
 from __future__ import annotations
 
 import functools
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,14 +22,13 @@ import numpy as np
 
 from pipeline import ledger
 from pipeline.errors import SketchstackError
+from pipeline.git import git
 from pipeline.metrics import CHUNK, GUESSES, top3
 from pipeline.predictions import BASE
 from pipeline.rows import FOLDS
 from pipeline.scoreboard import SUPER
-from pipeline.sources import META
+from pipeline.sources import BALANCED, META, mapped
 from pipeline.words import Words, load_words
-
-BALANCED = "_balanced"  # ends the names of submissions that differ from another in their test rows alone
 
 
 @dataclass(frozen=True)
@@ -65,7 +63,7 @@ def contender(asked: str) -> Contender:
         return read(asked, name, Path())
     if not revision:
         name, revision = recorded(asked) or (SUPER, asked)
-    commit = _git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    commit = git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
     if not commit:
         raise SketchstackError(
             f"{asked!r} is nothing to compare: neither one of {', '.join(names_here()) or 'this run (there is none)'}, "
@@ -100,13 +98,13 @@ def read(asked: str, name: str, home: Path) -> Contender:
         SketchstackError: a file is missing or of other rows than the stack, or a prediction failed.
     """
     words = load_words(home / FOLDS)
-    key_ids, labels, folds = (_load(home / META / f"{of}.npy") for of in ("rows", "labels", "folds"))
+    key_ids, labels, folds = (mapped(home / META / f"{of}.npy") for of in ("rows", "labels", "folds"))
     if (home / BASE / name).is_dir():
         places = [home / BASE / name / f"fold{fold}" for fold in np.unique(folds)]
-        own_rows = np.concatenate([_load(place / "rows.npy") for place in places])
-        parts = [_load(place / "oof.npy") for place in places]
+        own_rows = np.concatenate([mapped(place / "rows.npy") for place in places])
+        parts = [mapped(place / "oof.npy") for place in places]
     else:
-        own_rows, parts = key_ids, [_load(home / META / name / "oof.npy")]
+        own_rows, parts = key_ids, [mapped(home / META / name / "oof.npy")]
     if not np.array_equal(own_rows, key_ids) or sum(map(len, parts)) != len(key_ids):
         raise SketchstackError(f"{asked}: its predictions are of other rows than {META}; run `dvc repro -f stack`.")
     if {part.shape[1] for part in parts} != {len(words)}:
@@ -166,14 +164,3 @@ def _fetch(tree: Any, home: Path, commit: str, path: Path) -> None:
             f"{path} of commit {commit[:12]} cannot be had ({error}); it must be in the DVC cache here or in a remote: "
             f"`dvc push` it where it was made."
         ) from None
-
-
-def _load(path: Path) -> np.ndarray:
-    try:
-        return np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise SketchstackError(f"{path} cannot be read ({error}); run `dvc repro` to write it.") from None
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], check=False, capture_output=True, text=True).stdout.strip()

@@ -25,16 +25,15 @@ from pipeline.encodings import Distortion, identity, num_channels, pen_movements
 from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.learners._base import Learner, learner_class, load_learner
 from pipeline.params import Params, load_params
+from pipeline.pictures import BITS, SIDE, draw_path, drawn, paper, pixels
 from pipeline.words import Words, load_words, spell
 
 FOLDS = Path("folds")
 WIDTH, MARGIN, GAP = 1600, 24, 12  # pixels: of a sheet, around it, between its tiles
-SIDE = 144  # pixels of a drawing's side, about: a raster is enlarged by a whole number
 NARROWEST = 124  # pixels that a key_id takes
 LINE, TITLE_LINE, HEADING = 15, 20, 36  # pixels from one line of text to the next
 PLAIN, BOLD = 400, 650  # weights of the font
 INK, GREY, PALE, RED = (32, 32, 32), (120, 120, 120), (205, 205, 205), (40, 40, 200)  # blue, green, red
-BITS = 4  # of a pixel's fraction, in OpenCV's coordinates
 DOT = 40  # the radius of a point in sixteenths of a pixel
 LEGENDS = {
     "stroke_order": "stroke_order: later strokes are paler",
@@ -200,19 +199,6 @@ def _view(name: str | None, params: Params, words: Words, *, augmented: bool) ->
     return title, with_distorted
 
 
-def drawn(drawings: Drawings) -> list[np.ndarray]:
-    """Drawings as they were drawn, a hue for each stroke."""
-    pictures = []
-    for place in range(len(drawings)):
-        strokes = [np.column_stack(axes[:2]) / 127.5 - 1 for axes in drawings.strokes_of(place)]
-        picture = _paper()
-        for number, stroke in enumerate(strokes):
-            hue = np.array([[[120 - 120 * number / max(1, len(strokes) - 1), 255, 170]]], np.uint8)
-            _draw_path(picture, stroke, cv2.cvtColor(hue, cv2.COLOR_HSV2BGR)[0, 0].tolist(), 2)
-        pictures.append(picture)
-    return pictures
-
-
 def rasters(learner: Learner, drawings: Drawings, distortion: Distortion) -> list[np.ndarray]:
     """The images that a learner is fed, pixel by pixel: a panel for each name of its channels."""
     images = learner.inputs(drawings, distortion)  # (N, side, side, C)
@@ -241,13 +227,13 @@ def paths(learner: Learner, drawings: Drawings, distortion: Distortion) -> list[
     for drawing, fed in zip(
         _strokes(learner, whole), _strokes(learner, learner.inputs(drawings, distortion)), strict=True
     ):
-        picture = _paper()
+        picture = paper()
         for stroke in drawing:
-            _draw_path(picture, stroke, PALE, 2)
-        for x, y in _pixels(np.concatenate(fed)):
+            draw_path(picture, stroke, PALE, 2)
+        for x, y in pixels(np.concatenate(fed)):
             cv2.circle(picture, (x, y), DOT, RED, cv2.FILLED, cv2.LINE_AA, BITS)
         for stroke in fed:
-            _draw_path(picture, stroke, INK, 1)
+            draw_path(picture, stroke, INK, 1)
         pictures.append(picture)
     return pictures
 
@@ -260,19 +246,6 @@ def _strokes(learner: Learner, inputs: tuple[np.ndarray, np.ndarray]) -> Iterato
             yield np.split(fed[:, 3:5], np.flatnonzero(fed[:-1, 2]) + 1)
         else:
             yield np.split(fed[:, :2], np.flatnonzero(np.diff(fed[:, 2])) + 1)
-
-
-def _paper() -> np.ndarray:
-    return np.full((SIDE, SIDE, 3), 255, np.uint8)
-
-
-def _pixels(stroke: np.ndarray) -> np.ndarray:
-    """Coordinates in -1..1 as pixels of a picture with a margin, in OpenCV's fractions: (n, 2) int32."""
-    return np.rint((stroke * 0.44 * SIDE + (SIDE - 1) / 2) * (1 << BITS)).astype(np.int32)
-
-
-def _draw_path(picture: np.ndarray, stroke: np.ndarray, colour: Sequence[float], width: int) -> None:
-    cv2.polylines(picture, [_pixels(stroke)], False, colour, width, cv2.LINE_AA, BITS)
 
 
 def _joined(pictures: Sequence[np.ndarray], axis: int) -> np.ndarray:

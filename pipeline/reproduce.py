@@ -25,10 +25,12 @@ import yaml
 
 from pipeline import ledger
 from pipeline.artefacts import file_hash
+from pipeline.columns import read_columns
 from pipeline.environment import environment, from_text
 from pipeline.errors import SketchstackError, one_paragraph_errors
+from pipeline.nested import flattened
 from pipeline.params import PARAMS
-from pipeline.submissions import FOLDER, read_columns, read_manifests
+from pipeline.submissions import FOLDER, read_manifests
 
 WORKTREES = Path("logs/reproduce")
 LOCK = Path("dvc.lock")
@@ -229,15 +231,6 @@ def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
 def shown(commit: str, path: Path, root: Path) -> str:
     """A file as a commit has it."""
     return run(["git", "show", f"{commit}:{path.as_posix()}"], root)
-
-
-def flattened(block: Any, place: str = "") -> Iterator[tuple[str, Any]]:
-    """The values of nested blocks, by dotted name."""
-    if not isinstance(block, Mapping) or not block:
-        yield place, block
-        return
-    for name, value in block.items():
-        yield from flattened(value, f"{place}.{name}" if place else str(name))
 
 
 def raw_data(lock: Mapping[str, Any], folder: str) -> str | None:

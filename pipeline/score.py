@@ -18,10 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.artefacts import whole_file
+from pipeline.columns import read_columns, read_key_ids, row_place
 from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.metrics import GUESSES, map_at_3
 from pipeline.params import load_params
-from pipeline.submissions import FOLDER, read_columns, read_key_ids, read_manifests, row_place
+from pipeline.submissions import FOLDER, read_manifests
 from pipeline.words import spell
 
 REPORTS = Path("reports")

@@ -19,6 +19,7 @@ from pipeline import kaggle, ledger
 from pipeline.artefacts import file_hash
 from pipeline.environment import recorded_environment
 from pipeline.errors import SketchstackError
+from pipeline.git import git
 from pipeline.params import Params, fingerprint
 from pipeline.submissions import FOLDER, check_file, read_manifests
 
@@ -118,7 +119,7 @@ def ledger_entry(manifest: dict[str, Any], competition: str) -> ledger.Entry:
         competition=competition,
         name=manifest["name"],
         sha256=manifest["sha256"],
-        commit=_git("rev-parse", "--verify", "--quiet", "HEAD").strip(),
+        commit=git("rev-parse", "--verify", "--quiet", "HEAD"),
         dvc_lock=file_hash(lock) if lock.exists() else "",
         params=fingerprint(manifest["params"]),
         environment=recorded_environment(manifest["sha256"]),
@@ -132,7 +133,7 @@ def ledger_entry(manifest: dict[str, Any], competition: str) -> ledger.Entry:
 
 def obstacles(entry: ledger.Entry) -> list[str]:
     """Why a submission may not be sent yet: what it was made from must be in a commit. The ledger itself may differ."""
-    changed = _git("status", "--porcelain", "--", ".", f":(exclude){ledger.LEDGER}").splitlines()
+    changed = git("status", "--porcelain", "--", ".", f":(exclude){ledger.LEDGER}").splitlines()
     found = []
     if not entry.commit:
         found.append("there is no commit that the ledger could name; commit the project")
@@ -162,10 +163,6 @@ def stale_submissions() -> str:
     return "; ".join(
         f"{kind}: {', '.join(what)}" for change in changes if isinstance(change, dict) for kind, what in change.items()
     )
-
-
-def _git(*arguments: str) -> str:
-    return subprocess.run(["git", *arguments], check=False, capture_output=True, text=True).stdout
 
 
 def say_what_would_be_sent(file: Path, message: str, rows: int, entry: ledger.Entry, params: Params) -> None:

@@ -17,6 +17,7 @@ from pipeline.words import Words
 
 META = Path("models/meta")
 MEAN = "arithmetic_mean"
+BALANCED = "_balanced"  # ends the names of submissions that differ from another in their test rows alone
 COMBINATIONS = (MEAN, "super_learner")  # of the stack: what to beat, and what beats it
 ROWS = ("rows", "labels", "test_rows")  # files of the stack that say which rows its probabilities are of
 
@@ -60,7 +61,12 @@ class Source:
         return {str(file): file_hash(file) for file in self.files}
 
 
-def _load(path: Path) -> np.ndarray:
+def mapped(path: Path) -> np.ndarray:
+    """An array of the stack, memory-mapped.
+
+    Raises:
+        SketchstackError: the file is missing, or no array.
+    """
     try:
         return np.load(path, mmap_mode="r")
     except (OSError, ValueError) as error:
@@ -73,7 +79,7 @@ def read_stacked_rows(folder: Path = META) -> StackedRows:
     Raises:
         SketchstackError: a file is missing, or there are not as many labels as rows.
     """
-    oof, labels, test = (np.asarray(_load(folder / f"{name}.npy")) for name in ROWS)
+    oof, labels, test = (np.asarray(mapped(folder / f"{name}.npy")) for name in ROWS)
     if len(oof) != len(labels):
         raise SketchstackError(
             f"{folder}: rows.npy has {len(oof)} rows, labels.npy {len(labels)}; run `dvc repro -f stack`."
@@ -120,7 +126,7 @@ def _combination(name: str, params: Params, words: Words, rows: StackedRows) -> 
     if name == MEAN and name not in params.stack.metalearners:
         raise SketchstackError(f"params.yaml, stack.metalearners must name {MEAN}: stacking is compared with it.")
     paths = META / name / "oof.npy", META / name / "test.npy"
-    oof, test = (_load(path) for path in paths)
+    oof, test = (mapped(path) for path in paths)
     if oof.shape != (len(rows.oof), len(words)) or test.shape != (len(rows.test), len(words)):
         raise SketchstackError(
             f"{META / name}: oof.npy is {oof.shape} and test.npy {test.shape}, but there are {len(rows.oof)} "

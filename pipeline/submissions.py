@@ -9,7 +9,6 @@ The checks take a file as Kaggle takes it, byte for byte, because a CSV reader f
 from __future__ import annotations
 
 import codecs
-import csv
 import json
 import re
 from collections.abc import Collection, Sequence
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.artefacts import file_hash
+from pipeline.columns import parsed_key_id, read_columns, read_key_ids, row_place
 from pipeline.errors import SketchstackError
 from pipeline.metrics import GUESSES
 from pipeline.words import Words, load_words, spell
@@ -27,9 +27,6 @@ FOLDER = Path("submissions")
 FOLDS = Path("folds")
 HEADER = "key_id,word"
 TRAIN = "train_simplified"
-
-_INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # no sign, zeros, point or exponent that a 64-bit key_id does not need
-_INT64 = range(-(2**63), 2**63)
 
 
 def write_submission(path: Path, key_ids: np.ndarray, guesses: np.ndarray, words: Words) -> None:
@@ -44,54 +41,6 @@ def write_submission(path: Path, key_ids: np.ndarray, guesses: np.ndarray, words
     names = np.asarray(words.names, object)[guesses]  # (N, 3)
     rows = [f"{key_id},{' '.join(row)}" for key_id, row in zip(key_ids.tolist(), names, strict=True)]
     path.write_bytes("\n".join([HEADER, *rows, ""]).encode())
-
-
-def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
-    """Read some columns of a CSV that somebody else wrote, as text; other columns are passed over.
-
-    Raises:
-        SketchstackError: the file is missing, is not UTF-8, lacks a column, or a row has too few or too many fields.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header, *rows = list(csv.reader(file, strict=True)) or [[]]
-    except FileNotFoundError:
-        raise SketchstackError(f"{path} is missing; it must be a CSV with the columns {','.join(columns)}.") from None
-    except (UnicodeDecodeError, csv.Error, IsADirectoryError) as error:
-        raise SketchstackError(f"{path} cannot be read as a CSV in UTF-8 ({error}); save it anew as one.") from None
-    if missing := [column for column in columns if column not in header]:
-        raise SketchstackError(
-            f"{path} has no column {' and no column '.join(missing)}; its first line is {','.join(header)!r} and must "
-            f"name {','.join(columns)}."
-        )
-    for number, row in enumerate(rows, 1):
-        if len(row) != len(header):
-            raise SketchstackError(
-                f"{path} {row_place(number)} has {len(row)} fields, but the header names {len(header)}; mend that row."
-            )
-    return {column: [row[header.index(column)] for row in rows] for column in columns}
-
-
-def read_key_ids(path: Path, texts: Sequence[str]) -> np.ndarray:
-    """Turn a file's column of key_ids into (N,) int64.
-
-    Raises:
-        SketchstackError: a key_id is not a 64-bit integer, or stands there twice.
-    """
-    found: dict[int, int] = {}
-    for row, text in enumerate(texts, 1):
-        key_id = _key_id(text)
-        if key_id is None:
-            raise SketchstackError(
-                f"{path} {row_place(row)} has the key_id {text!r}, which is not a 64-bit integer; read and write "
-                f"key_ids as text or int64 (a float rounds them)."
-            )
-        if key_id in found:
-            raise SketchstackError(
-                f"{path} {row_place(row)} has the key_id {key_id} again that row {found[key_id]} has; remove one."
-            )
-        found[key_id] = row
-    return np.fromiter(found, np.int64, len(found))
 
 
 def sample_key_ids(sample: Path) -> np.ndarray:
@@ -208,11 +157,6 @@ def faults(content: bytes, key_ids: np.ndarray, words: Collection[str]) -> list[
     return found.phrases()
 
 
-def row_place(row: int) -> str:
-    """A row as people count it, and where an editor finds it."""
-    return f"row {row} (line {row + 1})" if row else "line 1"
-
-
 class _Faults:
     """The faults of a file by kind: the first of each and how many rows have it."""
 
@@ -251,11 +195,6 @@ def _lines(content: bytes, found: _Faults) -> list[str]:
     return lines[:-1]
 
 
-def _key_id(text: str) -> int | None:
-    """The 64-bit integer that a text writes, None if it writes none."""
-    return int(text) if len(text) <= 20 and _INTEGER.fullmatch(text) and int(text) in _INT64 else None
-
-
 def _fields(number: int, row: str, found: _Faults) -> tuple[int | None, str | None]:
     """The key_id and the guesses of a line, None where there is none, which becomes a fault."""
     if not row.strip():
@@ -264,7 +203,7 @@ def _fields(number: int, row: str, found: _Faults) -> tuple[int | None, str | No
     fields = row.split(",")
     if len(fields) != 2:
         found.add("fields", number, f"{len(fields)} fields instead of key_id and word")
-    key_id = _key_id(fields[0])
+    key_id = parsed_key_id(fields[0])
     if key_id is None:
         found.add("key_id", number, f"key_id {fields[0]!r} is not a 64-bit integer")
     return key_id, fields[1] if len(fields) == 2 else None

@@ -35,7 +35,7 @@ from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.metrics import CHUNK, GUESSES, precision_at_3, top3
 from pipeline.params import Params, learner_of, load_params
 from pipeline.send import record, send
-from pipeline.sources import COMBINATIONS, Source, StackedRows, open_sources, read_stacked_rows
+from pipeline.sources import BALANCED, COMBINATIONS, Source, StackedRows, open_sources, read_stacked_rows
 from pipeline.submissions import (
     FOLDER,
     FOLDS,
@@ -125,7 +125,7 @@ def enter(source: Source, rows: StackedRows, words: Words, params: Params) -> It
     score = balanced_score(precision, drawn, np.random.default_rng([params.seed, BOOTSTRAP]))
     balanced = balanced_guesses(test, uniform(len(words)), params.submit.balance)
     yield Entry(
-        f"{source.name}_balanced", source, balanced.best, score, {"prior": params.submit.prior, **balanced.done}
+        f"{source.name}{BALANCED}", source, balanced.best, score, {"prior": params.submit.prior, **balanced.done}
     )
 
 

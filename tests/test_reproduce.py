@@ -11,7 +11,8 @@ from pipeline import reproduce
 from pipeline.environment import as_text, environment, from_text, record_environment, recorded_environment
 from pipeline.errors import SketchstackError
 from pipeline.ledger import Entry, record
-from pipeline.reproduce import Changes, changed, first_that_differs, flattened, raw_data
+from pipeline.nested import flattened
+from pipeline.reproduce import Changes, changed, first_that_differs, raw_data
 
 MADE = ("c" * 40, "d" * 64, "e" * 64, "python=3.11.9", "0.81", "0.80", "0.82")
 

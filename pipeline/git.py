@@ -1,0 +1,13 @@
+"""What git says, for those who ask it about the project."""
+
+from __future__ import annotations
+
+import subprocess
+
+
+def git(*arguments: str) -> str:
+    """The output of a git command, stripped; empty if it fails, as where there is no repository, or no git."""
+    try:
+        return subprocess.run(["git", *arguments], check=False, capture_output=True, text=True).stdout.strip()
+    except FileNotFoundError:
+        return ""
