@@ -14,7 +14,7 @@ import itertools
 import json
 import shutil
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.artefacts import whole_folder
+from pipeline.corrections import CORRECTIONS, DROPPED, Corrected, check_found, corrections_of
 from pipeline.drawings import NO_LABEL, SUMMARY, TEST, shard_hashes
 from pipeline.errors import SketchstackError, one_paragraph_errors
 from pipeline.params import Params, load_params
@@ -66,7 +67,8 @@ class Read:
         kept: rows that were taken, those included that turn out as duplicates.
         reasons: how many rows were rejected, by kind of reason.
         key_ids: int64 arrays, together those of the rows that were taken.
-        duplicates: of those taken, the rows to drop because their key_id is taken.
+        dropped: of those taken, the rows to leave out, because their key_id is taken or corrections.csv drops them.
+        corrected: numbers of the corrections that met their row.
     """
 
     file: RawFile
@@ -74,7 +76,8 @@ class Read:
     kept: int = 0
     reasons: Counter[str] = field(default_factory=Counter)
     key_ids: list[np.ndarray] = field(default_factory=list)
-    duplicates: list[Reject] = field(default_factory=list)
+    dropped: list[Reject] = field(default_factory=list)
+    corrected: list[int] = field(default_factory=list)
 
     @property
     def rows(self) -> int:
@@ -132,8 +135,8 @@ class RowReader:
             self.into.filled += 1
 
 
-def read_file(raw: RawFile, layout: Layout, label: int, into: Gathered, folder: Path) -> Read:
-    """Parse one raw file and gather its rows; `<file number>.rejects.csv` in the folder takes the others."""
+def read_file(raw: RawFile, layout: Layout, label: int, corrected: Corrected, into: Gathered, folder: Path) -> Read:
+    """Parse one raw file and gather its rows, corrected; `<file number>.rejects.csv` in the folder takes the others."""
     read, reader = Read(raw, folder / f"{raw.number:06d}.rejects.csv"), RowReader(raw, layout, label, into)
     # JSON can spell half a surrogate pair, which UTF-8 cannot hold.
     with read.rejects.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
@@ -142,9 +145,26 @@ def read_file(raw: RawFile, layout: Layout, label: int, into: Gathered, folder: 
             for reject in reader.read(block):
                 rejects.writerow(reject)
                 read.reasons[reject.kind] += 1
-            read.key_ids.append(into.newest_key_ids())
+            newest = into.newest()
+            read.key_ids.append(into.rows.key_id[newest].copy())
+            if label != NO_LABEL:
+                correct(read, into.rows, newest, label, corrected)
     read.kept = sum(map(len, read.key_ids))
     return read
+
+
+def correct(read: Read, rows: Rows, newest: slice, label: int, corrected: Corrected) -> None:
+    """Give the newest rows of a label the words that corrections say; note those to drop."""
+    places, numbers = corrected.find(rows.key_id[newest], label)
+    read.corrected += numbers.tolist()
+    for place, becomes in zip((newest.start + places).tolist(), corrected.becomes[numbers].tolist(), strict=True):
+        if becomes == DROPPED:
+            key_id = str(rows.key_id[place])
+            read.dropped.append(
+                Reject(str(read.file), int(rows.line[place]), key_id, f"{CORRECTIONS}: it drops the row")
+            )
+        else:
+            rows.word[place] = becomes
 
 
 def by_hash(folds: int, shards: int) -> Callable[[Rows], np.ndarray]:
@@ -170,7 +190,12 @@ def by_line(first_part: int) -> Callable[[Rows], np.ndarray]:
 
 
 def read_files(
-    params: Params, words: Words, files: Sequence[RawFile], layouts: Sequence[Layout], parts: Parts
+    params: Params,
+    words: Words,
+    files: Sequence[RawFile],
+    layouts: Sequence[Layout],
+    corrected: Corrected,
+    parts: Parts,
 ) -> list[Read]:
     """Parse all files, several at a time, into the parts of shards. The last file is the test set's."""
     waiting = deque(sorted(zip(files, layouts, strict=True), key=lambda each: each[0].word is not None))  # test first
@@ -183,7 +208,7 @@ def read_files(
             while (taken := _next(waiting)) is not None:
                 raw, layout = taken
                 label, into = (NO_LABEL, test) if raw.word is None else (words.index[raw.word], training)
-                reads.append(read_file(raw, layout, label, into, parts.folder))
+                reads.append(read_file(raw, layout, label, corrected, into, parts.folder))
                 bar.update()
                 bar.set_postfix_str(_speed(reads, start), refresh=False)
             training.spill()
@@ -246,11 +271,15 @@ def find_duplicates(reads: Sequence[Read], parts: Parts) -> None:
     _check_apart(reads, parts, test[training[places] == test] if len(training) else training)
     shared = np.concatenate([key_ids[1:][key_ids[1:] == key_ids[:-1]] for key_ids in (training, test)])
     kept: dict[int, tuple[int, int]] = {}
+    duplicates: defaultdict[int, list[Reject]] = defaultdict(list)
     for key_id, _, number, line in sorted(parts.rows_with(shared)) if len(shared) else []:
         first, first_line = kept.setdefault(key_id, (number, line))
         if (first, first_line) != (number, line):
             reason = f"duplicate key_id: {reads[first].file.path.name} line {first_line} is kept"
-            reads[number].duplicates.append(Reject(str(reads[number].file), line, str(key_id), reason))
+            duplicates[number].append(Reject(str(reads[number].file), line, str(key_id), reason))
+    for number, found in duplicates.items():
+        lines = {each.line for each in found}
+        reads[number].dropped[:] = [*(each for each in reads[number].dropped if each.line not in lines), *found]
 
 
 def _sorted_key_ids(reads: Iterable[Read]) -> np.ndarray:
@@ -287,7 +316,7 @@ def write_shards(
     }
     first = _first_test_part(params)
     places |= {first + number: Path(TEST, f"{number:04d}.arrow") for number in range(-(-test.kept // TEST_SHARD))}
-    dropped = np.array([_place(read.file.number, each.line) for read in reads for each in read.duplicates], np.int64)
+    dropped = np.array([_place(read.file.number, each.line) for read in reads for each in read.dropped], np.int64)
     for name in {place.parent for place in places.values()}:
         (folder / name).mkdir()
 
@@ -331,9 +360,9 @@ def write_rejects(path: Path, reads: Iterable[Read]) -> Counter[str]:
         for read in reads:
             with read.rejects.open(newline="", encoding="utf-8") as rejects:
                 shutil.copyfileobj(rejects, file)
-            writer.writerows(read.duplicates)
+            writer.writerows(read.dropped)
             reasons.update(read.reasons)
-            reasons.update(reject.kind for reject in read.duplicates)
+            reasons.update(reject.kind for reject in read.dropped)
     REJECTS.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(path, REJECTS)
     return reasons
@@ -351,10 +380,11 @@ def check_counts(rows: int, kept: int, reasons: Counter[str], max_rejected: floa
         raise SketchstackError(
             f"{rows} rows in, but {kept} rows out and {rejected} rejected: rows were lost; report it."
         )
-    if rejected > max_rejected * rows:
+    unwanted = rejected - reasons[str(CORRECTIONS)]
+    if unwanted > max_rejected * rows:
         common = "; ".join(f"{reason} ({count} rows)" for reason, count in reasons.most_common(3))
         raise SketchstackError(
-            f"{rejected} of {rows} rows were rejected, more than shuffle.max_rejected ({max_rejected:.2%}): {common}. "
+            f"{unwanted} of {rows} rows were rejected, more than shuffle.max_rejected ({max_rejected:.2%}): {common}. "
             f"{REJECTS} lists each with its file and line; mend the files or raise shuffle.max_rejected."
         )
 
@@ -395,6 +425,7 @@ def main() -> None:
     argparse.ArgumentParser(prog="python -m pipeline.shuffle", description=main.__doc__).parse_args()
     params, start = load_params(), time.monotonic()
     words, files = training_files(params)
+    corrected = corrections_of(params.data.folder, words, every=params.shuffle.words == "all")
     files.append(test_file(params, len(files)))
     layouts = [layout_of(raw) for raw in files]
     timed = check_alike(files, layouts)
@@ -402,12 +433,15 @@ def main() -> None:
     with whole_folder(FOLDS) as folder:
         with TemporaryDirectory(dir=folder) as spilled:
             with Parts(Path(spilled), timed) as parts:
-                reads = read_files(params, words, files, layouts, parts)
+                reads = read_files(params, words, files, layouts, corrected, parts)
             find_duplicates(reads, parts)
+            check_found(corrected, [number for read in reads for number in read.corrected], params.data.folder, words)
             counts, test_rows = write_shards(params, words, reads, parts, folder)
             reasons = write_rejects(folder / "rejects.csv", reads)
         rows_in, rows_out = sum(read.rows for read in reads), int(counts.sum()) + test_rows
         check_counts(rows_in, rows_out, reasons, params.shuffle.max_rejected)
+        if len(corrected):
+            print(f"{len(corrected):,} rows changed or dropped by {CORRECTIONS}", flush=True)
         check_every_word(words, counts, reads)
         words.save(folder / "words.json")
         write_summary(folder, words, counts, test_rows, reasons)

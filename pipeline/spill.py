@@ -243,8 +243,8 @@ class Gathered:
             self.parts.add(rows, self._part_of(rows))
         self.filled = self._told = 0
 
-    def newest_key_ids(self) -> np.ndarray:
-        """The key_ids of the rows gathered since the last call; call it after each block, before a spill."""
-        key_ids = self.rows.key_id[self._told : self.filled].copy()
+    def newest(self) -> slice:
+        """The places of the rows gathered since the last call; call it after each block, before a spill."""
+        newest = slice(self._told, self.filled)
         self._told = self.filled
-        return key_ids
+        return newest
