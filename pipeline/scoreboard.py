@@ -10,16 +10,19 @@ import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.table import Table
+from sklearn.metrics import confusion_matrix
 
 from pipeline import metrics
 from pipeline.calibration import Calibrated
 from pipeline.metalearners._base import BaseMetaLearner
 from pipeline.predictions import LearnerPredictions
 from pipeline.rows import Rows
+from pipeline.words import Words
 
 SUPER = "super_learner"
 STYLES = {"base": "", "meta": "", "super": "bold"}
 SCORES = ["map3", "top1", "log_loss"]
+CONFUSED = 24  # words of a plot of confusions that can be read
 
 
 def score_table(learners: Sequence[LearnerPredictions], oof: Mapping[str, np.ndarray], rows: Rows) -> pd.DataFrame:
@@ -58,6 +61,23 @@ def weights_by_name(models: Mapping[str, BaseMetaLearner], learners: Sequence[st
         for name, model in sorted(models.items(), key=lambda item: item[0] != SUPER)
         if model.learner_weights is not None
     }
+
+
+def confusions(probabilities: np.ndarray, labels: np.ndarray, words: Words) -> pd.DataFrame:
+    """How often one word is the first guess for another: word, guess, rows, of the CONFUSED words with most mistakes.
+
+    Args:
+        probabilities: (N, num_words), any float type.
+        labels: (N,) true labels.
+        words: that labels stand for.
+    """
+    taken = confusion_matrix(labels, metrics.top3(probabilities)[:, 0], labels=range(len(words)))
+    np.fill_diagonal(taken, 0)
+    mistakes = taken.sum(axis=0) + taken.sum(axis=1)
+    shown = np.sort(np.argsort(-mistakes, kind="stable")[:CONFUSED])
+    pairs = itertools.product(shown.tolist(), repeat=2)
+    found = [(words.names[label], words.names[guess], int(taken[label, guess])) for label, guess in pairs]
+    return pd.DataFrame(found, columns=["word", "guess", "rows"])
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:

@@ -16,6 +16,7 @@ have the temperature of their own fold, whose model predicted them; those that i
 
     models/meta/scores.json      MAP@3, top-1 and log loss over all OOF rows, a block a name
                 fold_scores.csv  the same a fold, with the kind: base, meta or super
+                confusions.csv   how often the SuperLearner takes a word for another, of the words it mistakes most
                 weights.json     how much each learner or meta-learner counts
                 calibration.json a block a learner: its temperature, log loss and calibration error before and after
                 rows.npy         int64 key_ids of the OOF rows, in the order of folds and shards; folds.npy int8,
@@ -56,8 +57,16 @@ from pipeline.params import Params, load_params
 from pipeline.predictions import BASE, LearnerPredictions, model_folder, open_predictions, read_learner
 from pipeline.progress import progress_bar
 from pipeline.rows import FOLDS, Rows, check_rows, read_rows
-from pipeline.scoreboard import SUPER, pooled_scores, print_calibration, print_table, score_table, weights_by_name
-from pipeline.words import load_words
+from pipeline.scoreboard import (
+    SUPER,
+    confusions,
+    pooled_scores,
+    print_calibration,
+    print_table,
+    score_table,
+    weights_by_name,
+)
+from pipeline.words import Words, load_words
 
 with mlens_imports():
     from mlens.ensemble import BaseEnsemble, SuperLearner
@@ -428,7 +437,9 @@ def limit_threads(threads: int) -> None:
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]
 
 
-def write_scores(folder: Path, stacked: Stacked, rows: Rows, table: pd.DataFrame, learners: Sequence[str]) -> None:
+def write_scores(
+    folder: Path, stacked: Stacked, rows: Rows, words: Words, table: pd.DataFrame, learners: Sequence[str]
+) -> None:
     """Write the rows, the scores, the weights and the temperatures beside what stacking has written."""
     named = {"rows": rows.key_ids, "labels": rows.labels, "folds": rows.folds, "test_rows": rows.test_key_ids}
     for name, values in named.items():
@@ -446,6 +457,8 @@ def write_scores(folder: Path, stacked: Stacked, rows: Rows, table: pd.DataFrame
     for name, block in blocks.items():
         (folder / f"{name}.json").write_text(json.dumps(block, indent=2) + "\n")
     table.to_csv(folder / "fold_scores.csv", index=False, float_format="%.6f", lineterminator="\n")
+    confused = confusions(stacked.oof[SUPER], rows.labels, words)
+    confused.to_csv(folder / "confusions.csv", index=False, lineterminator="\n")
 
 
 @one_paragraph_errors
@@ -475,7 +488,7 @@ def main() -> None:
             dense=len(rows) <= params.stack.dense_rows,
         ).stacked()
         table = score_table(learners, stacked.oof, rows)
-        write_scores(folder, stacked, rows, table, names)
+        write_scores(folder, stacked, rows, words, table, names)
     print_table(table, weights_by_name(stacked.models, names)[SUPER], Console(width=120))
     print_calibration(stacked.calibration, Console(width=120))
     with whole_file(TIMES) as file:

@@ -28,7 +28,7 @@ from pipeline.metalearners._base import FACTS, BaseMetaLearner, ConvexCombinatio
 from pipeline.params import load_params
 from pipeline.predictions import model_folder, write_predictions
 from pipeline.rows import Rows, check_rows, read_rows
-from pipeline.scoreboard import SCORES, SUPER, print_table, score_table, summary, weights_by_name
+from pipeline.scoreboard import SCORES, SUPER, confusions, print_table, score_table, summary, weights_by_name
 from pipeline.words import Words
 
 WORDS = Words.from_names(f"word{i}" for i in range(6))
@@ -321,14 +321,14 @@ def test_two_runs_write_the_same_bytes(learners, rows, tmp_path):
     for run in ("first", "second"):
         stacked = stack_of(learners, rows, tmp_path / run, calibrate=True).stacked()
         table = score_table([learner.opened() for learner in learners], stacked.oof, rows)
-        stage.write_scores(tmp_path / run, stacked, rows, table, [learner.name for learner in learners])
+        stage.write_scores(tmp_path / run, stacked, rows, WORDS, table, [learner.name for learner in learners])
         files = sorted(path for path in (tmp_path / run).rglob("*") if path.is_file())
         written.append({str(path.relative_to(tmp_path / run)): path.read_bytes() for path in files})
     assert written[0] == written[1]
     each = [f"{name}/{file}" for name in [*BLOCKS, SUPER] for file in ("oof.npy", "test.npy", "weights.npz")]
     arrays = ["rows.npy", "folds.npy", "labels.npy", "test_rows.npy"]
     assert sorted(written[0]) == sorted(
-        [*each, *arrays, "scores.json", "fold_scores.csv", "weights.json", "calibration.json"]
+        [*each, *arrays, "scores.json", "fold_scores.csv", "confusions.csv", "weights.json", "calibration.json"]
     )
     folder = tmp_path / "first"
     oof = np.load(folder / SUPER / "oof.npy")
@@ -355,6 +355,20 @@ def made_up_table(super_map3: float) -> pd.DataFrame:
             for fold in range(3)
         ]
     )
+
+
+def test_confusions_by_hand(monkeypatch):
+    first = np.array([1, 1, 0, 2, 3, 4, 5, 0])
+    labels = np.array([0, 0, 1, 2, 2, 4, 5, 0])
+    found = confusions(np.eye(6, dtype=np.float16)[first], labels, WORDS)
+    counts = found.pivot(index="word", columns="guess", values="rows").to_numpy()
+    assert counts.sum() == 4
+    assert (counts[0, 1], counts[1, 0], counts[2, 3]) == (2, 1, 1)
+    monkeypatch.setattr("pipeline.scoreboard.CONFUSED", 2)
+    few = confusions(np.eye(6, dtype=np.float16)[first], labels, WORDS)
+    assert few.values.tolist() == [
+        ["word0", "word0", 0], ["word0", "word1", 2], ["word1", "word0", 1], ["word1", "word1", 0],
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("super_map3", "warned"), [(0.7, False), (0.4, True)])
