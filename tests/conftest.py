@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 from types import ModuleType
+from typing import NamedTuple
 
 import pytest
 
@@ -24,6 +25,27 @@ def failing_main(module: ModuleType, *arguments: object) -> str:
     with pytest.raises(SystemExit) as failed:
         run_main(module, *arguments)
     return " ".join(str(failed.value.code).split())
+
+
+class FinishedRun(NamedTuple):
+    """A finished run; tests that change it copy it first.
+
+    Attributes:
+        home: its folder.
+        shown: what each drawing shows, by key_id.
+    """
+
+    home: Path
+    shown: dict[int, str]
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory) -> FinishedRun:
+    """A small run with all that its stages write; see tests/finished.py."""
+    from tests.finished import finish_run
+
+    home = tmp_path_factory.mktemp("finished")
+    return FinishedRun(home, finish_run(home))
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,53 @@
+"""The report of the run that is there: how long it takes, how large it is, and what a browser finds wrong with it."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+import time
+
+from bench.browser import DESK, PHONE, checked
+from bench.tables import RESULTS, Bar, Measured, Row, record, show
+from pipeline.errors import one_paragraph_errors
+from pipeline.params import load_params
+from pipeline.report.__main__ import PLACE
+
+LONGEST = {"synthetic": 60.0}  # seconds; other profiles have OTHERS
+OTHERS, LARGEST = 300.0, 15.0  # seconds, MB
+
+
+def measure(profile: str, runs: int) -> Measured:
+    """Write the report of the run in the working directory as a user does, and open it in Chromium."""
+    seconds = []
+    for _ in range(runs):
+        start = time.monotonic()
+        subprocess.run([sys.executable, "-m", "pipeline.report"], check=True, stdout=subprocess.DEVNULL)
+        seconds.append(time.monotonic() - start)
+    findings = checked(PLACE)
+    none = (Bar("ours", "≤", 0),)
+    rows = [
+        Row("report of the run", "s", seconds, bars=(Bar("ours", "≤", LONGEST.get(profile, OTHERS)),)),
+        Row("size", "MB", [PLACE.stat().st_size / 1e6], bars=(Bar("ours", "≤", LARGEST),)),
+        *(Row(f"wrong in the browser: {kind}", "", [len(said)], bars=none) for kind, said in vars(findings).items()),
+    ]
+    note = (
+        f"Seconds with Python's start. Chromium, from disk, without a network: {DESK} pixels wide and light, {PHONE} "
+        "and dark; accessibility by axe-core, WCAG 2.1 A and AA and its best practices."
+    )
+    return Measured(f"report_{profile}", f"The report of the {profile} profile", rows, [note, *findings.all()])
+
+
+@one_paragraph_errors
+def main() -> None:
+    """Measure the report of the run in the working directory."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("--runs", type=int, default=3, help="(%(default)s)")
+    asked = parser.parse_args()
+    measured = measure(load_params().profile, asked.runs)
+    show(measured)
+    print(f"Recorded in {record(measured, sys.argv[1:], RESULTS)}.")
+
+
+if __name__ == "__main__":
+    main()

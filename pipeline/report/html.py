@@ -1,0 +1,45 @@
+"""A report as one HTML file that needs nothing else: no network, no script, light or dark as the reader's system is."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pipeline.report.blocks import Block, Section
+
+HERE = Path(__file__).parent
+
+
+def page(title: str, summary: str, sections: Sequence[Section]) -> str:
+    """The whole page.
+
+    Args:
+        title: its heading.
+        summary: a sentence below it.
+        sections: in their order, their charts drawn as SVG.
+    """
+    from jinja2 import Environment, FileSystemLoader
+
+    environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True)
+    environment.filters["with_code"] = with_code
+    return environment.get_template("page.html.jinja").render(
+        title=title, summary=summary, sections=sections, style=(HERE / "page.css").read_text(), kind=kind,
+        base64=lambda data: base64.b64encode(data).decode(),
+    )  # fmt: skip
+
+
+def with_code(text: str) -> Any:
+    """Text with what stands in backticks as code, the rest escaped."""
+    from markupsafe import Markup, escape
+
+    parts = [escape(part) for part in text.split("`")]
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if odd % 2 else part for odd, part in enumerate(parts)
+    )
+
+
+def kind(block: Block) -> str:
+    """What a block is, by name."""
+    return type(block).__name__

@@ -1,0 +1,154 @@
+"""The sections about where it all comes from: what a run was made from and with, its times, the ledger."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from scipy.stats import spearmanr
+
+from pipeline import ledger
+from pipeline.artefacts import file_hash
+from pipeline.drawings import SUMMARY
+from pipeline.environment import environment
+from pipeline.git import git
+from pipeline.nested import flattened
+from pipeline.report.blocks import Block, Chart, Missing, Palette, Table
+from pipeline.report.charts import figure
+from pipeline.report.run import LOGS, Run
+from pipeline.rows import FOLDS
+
+LOCK = Path("dvc.lock")
+HASH = 12  # digits shown
+SCORES = Path("reports/out_of_fold.json"), Path("reports/test.json")
+LABELLED = 6  # points of a plot that bear their name
+
+
+def lineage(run: Run) -> list[Block]:
+    """What the run was made from, on what, in which time and for what."""
+    made_from = [["commit", _commit()], ["profile", run.params.profile], ["seed", str(run.params.seed)]]
+    made_from += [[name, value[:HASH]] for name, value in _data_hashes(run)]
+    machine = [[name, value] for name, value in environment().items()]
+    params = [[name, value] for name, value in _flat(run)]
+    return [
+        Table("Made from; data by the first digits of their hashes", ["what", "value"], made_from, text=True),
+        Table("Made with", ["what", "version"], machine, text=True),
+        _costs(run),
+        Table("Params in force, of what takes part", ["param", "value"], params, wide=True, text=True),
+    ]
+
+
+def _data_hashes(run: Run) -> Iterator[tuple[str, str]]:
+    """The raw files as DVC knows them, and what the folds list of their shards."""
+    raw, pointer = run.params.data.folder, Path(f"{run.params.data.folder}.dvc")
+    if pointer.exists():
+        yield raw, yaml.safe_load(pointer.read_text())["outs"][0]["md5"]
+    elif LOCK.exists():
+        shuffled = yaml.safe_load(LOCK.read_text()).get("stages", {}).get("shuffle", {})
+        yield from ((dep["path"], dep["md5"]) for dep in shuffled.get("deps", []) if dep["path"] == raw)
+    if (FOLDS / SUMMARY).exists():
+        yield "folds", file_hash(FOLDS / SUMMARY)
+
+
+def _flat(run: Run) -> Iterator[tuple[str, str]]:
+    """Params by their dotted names, without those of learners that take no part."""
+    params = run.params.model_dump()
+    taking_part = {*run.params.ensemble, *run.params.pseudo.learners}
+    params["learners"] = {name: block for name, block in params["learners"].items() if name in taking_part}
+    yield from ((name, json.dumps(value, ensure_ascii=False)) for name, value in flattened(params))
+
+
+def _commit() -> str:
+    commit = git("rev-parse", f"--short={HASH}", "HEAD")
+    return f"{commit} and changes" if commit and git("status", "--porcelain") else commit or "none"
+
+
+def _costs(run: Run) -> Table:
+    """The time of each stage, its share, and its price where an hour's is known."""
+    times = list(_times(run))
+    total = sum(seconds for _, seconds in times if seconds is not None)
+    rows = []
+    for name, seconds in [*times, ("all", total)]:
+        if seconds is None:
+            rows.append([name, "not here", "", ""])
+        else:
+            price = "" if run.hourly is None else f"{seconds / 3600 * run.hourly:,.2f}"
+            rows.append([name, f"{seconds:,.0f}", f"{seconds / max(total, 1e-9):.1%}", price])
+    columns = ["stage", "seconds", "share"]
+    caption = "The time of the stages that take some, by the clock, as logs/ noted it last"
+    if run.hourly is None:
+        return Table(caption, columns, [row[:-1] for row in rows], frozenset({len(times)}))
+    columns, caption = [*columns, "price"], f"{caption}, and its price at {run.hourly:g} an hour"
+    return Table(caption, columns, rows, frozenset({len(times)}))
+
+
+def _times(run: Run) -> Iterator[tuple[str, float | None]]:
+    """Seconds of each stage that notes them; None if it ran on another machine or came from the cache."""
+    shuffled, stacked = LOGS / "shuffle.json", LOGS / "stack" / "seconds.json"
+    yield "shuffle", json.loads(shuffled.read_text())["seconds"] if shuffled.exists() else None
+    for name in run.params.base_learners:
+        spent = run.seconds(name)
+        yield f"train {name}, all folds", sum(spent.values()) if spent else None
+    yield "stack", sum(json.loads(stacked.read_text()).values()) if stacked.exists() else None
+
+
+def leaderboard(run: Run) -> list[Block]:
+    """Out of fold against the leaderboard: the ledger, and the test labels where they are known."""
+    entries = ledger.read_ledger()
+    points = [(entry.name, float(entry.oof_map3), float(entry.public)) for entry in entries if entry.public]
+    blocks: list[Block] = []
+    if points:
+        blocks.append(_against("ledger", points, "MAP@3 on the public leaderboard"))
+    tested = list(_tested())
+    if tested:
+        blocks.append(_against("test", tested, "MAP@3 on the test set"))
+    if entries:
+        rows = [
+            [entry.name, entry.commit[:HASH], entry.oof_map3, f"{entry.low}–{entry.high}", entry.public, entry.private]
+            for entry in entries
+        ]
+        columns = ["submission", "commit", "MAP@3 out of fold", "95% interval", "public", "private"]
+        blocks.append(Table("Submissions as they were sent, oldest first", columns, rows, wide=True))
+    else:
+        blocks.append(Missing(f"{ledger.LEDGER} has no submission yet: `make submit` sends the best one."))
+    return blocks
+
+
+def _tested() -> Iterator[tuple[str, float, float]]:
+    """Name, MAP@3 out of fold and on the test set of each submission, where the labels are known."""
+    if all(place.exists() for place in SCORES):
+        oof, test = (json.loads(place.read_text()) for place in SCORES)
+        yield from ((name, oof[name], test[name]) for name in oof if name in test)
+
+
+def _against(name: str, points: Sequence[tuple[str, float, float]], label: str) -> Chart:
+    """Two scores of each submission against each other."""
+    ordered = sorted(points, key=lambda point: -point[2])
+
+    def draw(palette: Palette) -> Any:
+        made, axes = figure(palette, 3.6)
+        axes.scatter([x for _, x, _ in points], [y for _, _, y in points], color=palette.series[0], s=22)
+        for place in np.unique(np.linspace(0, len(ordered) - 1, LABELLED).astype(int)):
+            submission, x, y = ordered[place]
+            axes.annotate(submission, (x, y), (5, -3), textcoords="offset points", color=palette.ink, fontsize=7.5)
+        axes.set_xlabel("MAP@3 out of fold")
+        axes.set_ylabel(label)
+        axes.margins(x=0.25)
+        axes.grid(color=palette.faint, linewidth=0.6)
+        return made
+
+    best, rank = ordered[0], _rank_correlation(points)
+    alt = f"{label} against MAP@3 out of fold, {len(points)} submissions; best is {best[0]} with {best[2]:.4f}{rank}."
+    return Chart(f"against-{name}", alt, f"{len(points)} submissions{rank}. A point a submission.", draw)
+
+
+def _rank_correlation(points: Sequence[tuple[str, float, float]]) -> str:
+    """How alike both scores rank the submissions, as words; nothing where one score is the same for all."""
+    _, oof, other = zip(*points, strict=True)
+    if len(points) < 3 or len(set(oof)) == 1 or len(set(other)) == 1:
+        return ""
+    return f", rank correlation {spearmanr(oof, other).statistic:.2f}"

@@ -1,0 +1,235 @@
+"""A run as a report reads it: whatever of it is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from pipeline.contenders import Contender, check_numbers, read
+from pipeline.drawings import TEST, Shards, open_shards
+from pipeline.errors import SketchstackError
+from pipeline.metrics import CHUNK
+from pipeline.params import Params
+from pipeline.predictions import BASE, cached_share
+from pipeline.rows import FOLDS
+from pipeline.sources import META
+from pipeline.words import Words, load_words
+
+CURVES, LOGS = Path("models/curves"), Path("logs")
+
+
+class NotThereError(SketchstackError):
+    """A part of the run that is not finished; its text says which, and what makes it."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run in the working directory.
+
+    Attributes:
+        params: those in force.
+        hourly: what an hour of the machine costs, in any currency; None if not known.
+    """
+
+    params: Params
+    hourly: float | None = None
+
+    @cached_property
+    def words(self) -> Words:
+        """The words of the folds."""
+        if not (FOLDS / "words.json").exists():
+            raise NotThereError("The folds are not made yet: `dvc repro shuffle`.")
+        return load_words(FOLDS)
+
+    @cached_property
+    def fold_scores(self) -> pd.DataFrame:
+        """name, kind, fold, map3, top1, log_loss."""
+        return pd.read_csv(self.made(META / "fold_scores.csv", "stack"))
+
+    @cached_property
+    def scores(self) -> dict[str, dict[str, float]]:
+        """MAP@3, top-1 and log loss over all OOF rows, by name."""
+        found: dict[str, dict[str, float]] = json.loads(self.made(META / "scores.json", "stack").read_text())
+        return found
+
+    @cached_property
+    def kinds(self) -> dict[str, str]:
+        """base, meta or super, by name."""
+        return dict(self.fold_scores.groupby("name")["kind"].first())
+
+    @cached_property
+    def weights(self) -> dict[str, dict[str, float]]:
+        """How much each member counts, by what combines them."""
+        found: dict[str, dict[str, float]] = json.loads(self.made(META / "weights.json", "stack").read_text())
+        return found
+
+    @cached_property
+    def calibration(self) -> dict[str, Any]:
+        """Temperature, log loss and calibration error before and after, by learner."""
+        found: dict[str, Any] = json.loads(self.made(META / "calibration.json", "stack").read_text())
+        return found
+
+    @cached_property
+    def labels(self) -> np.ndarray:
+        """(N,) int64 of the OOF rows."""
+        return np.load(self.made(META / "labels.npy", "stack")).astype(np.int64)
+
+    def guesses(self, name: str) -> Contender:
+        """The OOF guesses of a name.
+
+        Raises:
+            SketchstackError: they are not there, of other rows than the stack, or a prediction failed.
+        """
+        if name not in self._guesses:
+            self.made(META / "scores.json", "stack")
+            try:
+                self._guesses[name] = read(name, name, Path())
+            except SketchstackError as error:
+                self._guesses[name] = error
+        found = self._guesses[name]
+        if isinstance(found, SketchstackError):
+            raise found
+        return found
+
+    @cached_property
+    def _guesses(self) -> dict[str, Contender | SketchstackError]:
+        """What was read, and what could not be."""
+        return {}
+
+    def readable(self, names: Iterable[str]) -> list[str]:
+        """Those of the names whose OOF guesses can be had."""
+        return [name for name in names if self._can_read(name)]
+
+    def _can_read(self, name: str) -> bool:
+        try:
+            self.guesses(name)
+        except SketchstackError:
+            return False
+        return True
+
+    @cached_property
+    def folds(self) -> list[Shards]:
+        """The training drawings, fold by fold."""
+        if not (FOLDS / "words.json").exists():
+            raise NotThereError("The folds are not made yet: `dvc repro shuffle`.")
+        return [open_shards([FOLDS / f"fold{fold}"]) for fold in self.params.folds]
+
+    @cached_property
+    def shards(self) -> Shards:
+        """The drawings of the OOF rows, in their order.
+
+        Raises:
+            SketchstackError: the folds hold other rows than those that were stacked.
+        """
+        parts = [each.first(cached_share(len(each), self.params)).shards for each in self.folds]
+        found = Shards([shard for part in parts for shard in part])
+        if not np.array_equal(found.key_id, np.load(self.made(META / "rows.npy", "stack"))):
+            raise SketchstackError(
+                f"{FOLDS} holds other rows than {META} was made from: raw files, corrections, folds or oof.max_rows "
+                f"have changed since. `dvc repro` makes both anew."
+            )
+        return found
+
+    @cached_property
+    def test_shards(self) -> Shards:
+        """The test drawings."""
+        return open_shards([self.made(FOLDS / TEST, "shuffle")])
+
+    def column(self, name: str) -> pd.Series:
+        """A column of the shards that learners do not read (countrycode, recognized), of each OOF row.
+
+        Raises:
+            SketchstackError: the folds hold other rows than those that were stacked.
+        """
+        parts, shards = [], self.shards  # which refuses other rows
+        for fold in self.params.folds:
+            of_fold = pa.chunked_array(columns(FOLDS / f"fold{fold}", name))
+            parts += of_fold.slice(0, cached_share(len(of_fold), self.params)).chunks
+        return pd.Series(pa.chunked_array(parts).to_pandas()).iloc[: len(shards)]
+
+    def of_true_word(self, name: str) -> np.ndarray:
+        """The probability that a name gives to each OOF row's word, (N,) float32."""
+        parts = self.oof(name)
+        labels = np.split(self.labels, np.cumsum([len(part) for part in parts])[:-1])
+        found = [part[np.arange(len(part)), own] for part, own in zip(parts, labels, strict=True)]
+        return np.concatenate(found).astype(np.float32)
+
+    @cached_property
+    def _sound(self) -> set[Path]:
+        """Files of predictions that were looked through."""
+        return set()
+
+    def oof(self, name: str) -> list[np.ndarray]:
+        """The OOF probabilities of a name, in parts of rows that follow each other, memory-mapped.
+
+        Raises:
+            NotThereError: a part is not made yet.
+            SketchstackError: a prediction failed.
+        """
+        if (BASE / name).is_dir():
+            places = [BASE / name / f"fold{fold}" / "oof.npy" for fold in self.params.folds]
+            rows = [place.with_name("rows.npy") for place in places]
+        else:
+            places, rows = [META / name / "oof.npy"], [META / "rows.npy"]
+        parts = [np.load(self.made(place, "stack"), mmap_mode="r") for place in places]
+        for place, part, row in zip(places, parts, rows, strict=True):
+            if place not in self._sound:
+                check_numbers(name, part, np.load(row, mmap_mode="r"))
+                self._sound.add(place)
+        return parts
+
+    def first_guess(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """The probability of each OOF row's first guess, (N,) float32, and whether it is right, (N,) bool."""
+        sure, first = [], []
+        for part in self.oof(name):
+            for start in range(0, len(part), CHUNK):
+                chunk = np.asarray(part[start : start + CHUNK], np.float32)
+                sure.append(chunk.max(axis=1))
+                first.append(chunk.argmax(axis=1))
+        return np.concatenate(sure), np.concatenate(first) == self.labels
+
+    def curves(self, name: str) -> dict[int, pd.DataFrame]:
+        """epoch, learning_rate, loss and top1 of each fold that is trained."""
+        places = {fold: CURVES / name / f"fold{fold}.csv" for fold in self.params.folds}
+        found = {fold: pd.read_csv(place) for fold, place in places.items() if place.exists()}
+        return {fold: curve for fold, curve in found.items() if len(curve)}
+
+    def seconds(self, name: str) -> dict[str, float] | None:
+        """Seconds of fitting and predicting, all folds together; None if it was made on another machine."""
+        places = [LOGS / name / f"fold{fold}" / "seconds.json" for fold in self.params.folds]
+        if not all(place.exists() for place in places):
+            return None
+        found = [json.loads(place.read_text()) for place in places]
+        return {part: float(sum(fold[part] for fold in found)) for part in ("fit", "predict")}
+
+    def made(self, path: Path, stage: str) -> Path:
+        """A file, if the stage that writes it has run."""
+        if not path.exists():
+            raise NotThereError(f"{path} is not there yet: `dvc repro {stage}` makes it.")
+        return path
+
+
+def columns(folder: Path, name: str) -> list[pa.Array]:
+    """A column of each shard of a folder, memory-mapped, in the order of `open_shards`; countries as text."""
+    found = []
+    for path in sorted(folder.glob("*.arrow")):
+        column = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0).column(name)
+        found.append(column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column)
+    return found
+
+
+def trained(run: Run) -> list[str]:
+    """Base learners of which all folds have predictions."""
+    return [
+        name
+        for name in run.params.base_learners
+        if all((BASE / name / f"fold{fold}" / "oof.npy").exists() for fold in run.params.folds)
+    ]

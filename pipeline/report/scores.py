@@ -1,0 +1,252 @@
+"""The sections about scores: the leaderboard, folds, learning curves, errors in common, weights, calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from pipeline.bootstrap import interval, resampled_means
+from pipeline.calibration import BINS, calibration_error, fit_temperature, scaled
+from pipeline.errors import SketchstackError
+from pipeline.metalearners._base import evenly_spread
+from pipeline.metrics import precision_at_3
+from pipeline.report.blocks import Block, Chart, Missing, Palette, Paragraph, Table
+from pipeline.report.charts import figure
+from pipeline.report.run import NotThereError, Run, trained
+from pipeline.scoreboard import SUPER
+from pipeline.sources import META
+
+SAMPLES = 2000  # bootstrap samples of an interval
+MOST_ROWS = 20_000  # looked at for a reliability diagram
+MARKERS = ("D", "s", "o")  # of the kinds, in their order
+KIND = {"super": "SuperLearner", "meta": "meta-learner", "base": "learner"}
+
+
+def leaderboard(run: Run) -> list[Block]:
+    """Every learner, meta-learner and the SuperLearner, best first."""
+    order = sorted(run.scores, key=lambda name: -run.scores[name]["map3"])
+    columns = [
+        "name", "MAP@3", "95% interval", "top-1", "log loss", "calibration error", "weight", "seconds", "drawings/s",
+        "kind",
+    ]  # fmt: skip
+    caption = (
+        f"Out of fold, {len(run.labels):,} rows of {len(run.words)} words. The interval is over rows; the weight is "
+        f"that in the SuperLearner; seconds are those of fitting and predicting all folds, drawings/s those of "
+        f"predicting, as logs/ noted them last."
+    )
+    rows = [_line(run, name) for name in order]
+    table = Table(caption, columns, rows, frozenset({order.index(SUPER)}), wide=True)
+    return [table, *missing(run, order)]
+
+
+def _line(run: Run, name: str) -> list[str]:
+    """A line of the leaderboard; where the predictions cannot be had, what the stack has noted of them."""
+    score, spent, weight = run.scores[name], run.seconds(name), run.weights[SUPER].get(name)
+    interval_, error = "", ""
+    if run.readable([name]):
+        side, random = run.guesses(name), np.random.default_rng([run.params.seed, 95])
+        low, high = interval(resampled_means(precision_at_3(side.guesses, side.labels), SAMPLES, random))
+        interval_, error = f"{low:.4f}–{high:.4f}", f"{calibration_error_of(run, name):.3f}"
+    return [
+        name,
+        f"{score['map3']:.4f}",
+        interval_,
+        f"{score['top1']:.4f}",
+        f"{score['log_loss']:.4f}",
+        error,
+        "" if weight is None else f"{weight:.3f}",
+        f"{sum(spent.values()):,.0f}" if spent else "",
+        f"{_predicted(run) / spent['predict']:,.0f}" if spent and spent["predict"] else "",
+        KIND[run.kinds[name]],
+    ]
+
+
+def _predicted(run: Run) -> int:
+    """The rows that all fold models of a learner predict: each fold once, the test set by each of them."""
+    return len(run.labels) + len(run.params.folds) * len(np.load(run.made(META / "test_rows.npy", "stack")))
+
+
+def missing(run: Run, names: Iterable[str]) -> Iterator[Missing]:
+    """Why some of the names cannot be shown."""
+    for name in names:
+        try:
+            run.guesses(name)
+        except SketchstackError as error:
+            yield Missing(str(error))
+
+
+def calibration_error_of(run: Run, name: str) -> float:
+    """The expected calibration error of a name over all its OOF rows, whichever fold they are of."""
+    sure, right = run.first_guess(name)
+    return calibration_error(sure[:, None], np.where(right, 0, -1))
+
+
+def folds(run: Run) -> list[Block]:
+    """How far the folds lie apart."""
+    table = run.fold_scores
+    order = table.groupby("name")["map3"].mean().sort_values().index
+
+    def draw(palette: Palette) -> Any:
+        made, axes = figure(palette, 0.27 * len(order) + 0.9)
+        for height, name in enumerate(order):
+            of = table[table["name"] == name]
+            place = list(KIND).index(of["kind"].iloc[0])
+            axes.plot([of["map3"].min(), of["map3"].max()], [height] * 2, color=palette.faint, linewidth=2, zorder=1)
+            axes.scatter(
+                of["map3"], [height] * len(of), color=palette.series[place], s=18, marker=MARKERS[place], zorder=2
+            )
+        for place, kind in enumerate(KIND.values()):
+            axes.scatter([], [], color=palette.series[place], s=18, marker=MARKERS[place], label=kind)
+        made.legend(frameon=False, labelcolor=palette.ink, loc="outside upper center", ncols=3, handletextpad=0.1)
+        axes.set_yticks(range(len(order)), order)
+        axes.set_xlabel("MAP@3 out of fold")
+        axes.grid(axis="x", color=palette.faint, linewidth=0.6)
+        axes.spines["left"].set_visible(False)
+        return made
+
+    best, worst = order[-1], order[0]
+    alt = f"MAP@3 of each fold, a line a name: {best} is best, {worst} is last. The table has the figures."
+    by_fold = table.pivot(index="name", columns="fold", values="map3").loc[order[::-1]]
+    rows = [[str(name), *(f"{score:.4f}" for score in scores)] for name, scores in by_fold.iterrows()]
+    return [
+        Chart("folds", alt, "A point a fold.", draw),
+        Table("MAP@3 of each fold", ["name", *(f"fold {fold}" for fold in by_fold.columns)], rows),
+    ]
+
+
+def curves(run: Run) -> list[Block]:
+    """Training loss by epoch, a plot a learner."""
+    blocks: list[Block] = []
+    for name in run.params.base_learners:
+        found = run.curves(name)
+        if not found:
+            blocks.append(Missing(f"{name} has no learning curve yet: `dvc repro` trains it."))
+            continue
+
+        def draw(palette: Palette, found: dict[int, Any] = found) -> Any:
+            made, axes = figure(palette, 2.4)
+            for number, (fold, curve) in enumerate(found.items()):
+                colour = palette.series[number % len(palette.series)]
+                axes.plot(curve["epoch"], curve["loss"], color=colour, linewidth=1.6, label=f"fold {fold} held out")
+            axes.set_xlabel("epoch")
+            axes.set_ylabel("training loss")
+            axes.grid(axis="y", color=palette.faint, linewidth=0.6)
+            axes.legend(frameon=False, labelcolor=palette.ink)
+            return made
+
+        last = ", ".join(f"{curve['loss'].iloc[-1]:.3f}" for curve in found.values())
+        blocks.append(Chart(f"curve-{name}", f"Training loss of {name} by epoch; it ends at {last}.", name, draw))
+    return blocks
+
+
+def errors_in_common(run: Run) -> list[Block]:
+    """How alike the learners' errors are: those that err alike add little to each other."""
+    learners = [name for name in run.scores if run.kinds[name] == "base"]
+    names = run.readable(learners)
+    if len(names) < 2:
+        return [*missing(run, learners), Missing("Errors in common take two learners.")]
+    wrong = np.stack([run.guesses(name).guesses[:, 0] != run.labels for name in names]).astype(np.float64)
+    alike = np.atleast_2d(np.corrcoef(wrong))
+
+    def draw(palette: Palette) -> Any:
+        made, axes = figure(palette, 0.45 * len(names) + 1.2)
+        for row in range(len(names)):
+            for column in range(row):
+                share = float(alike[row, column])
+                axes.scatter(column, row, s=900 * max(share, 0), color=palette.series[0], alpha=0.35, marker="s")
+                axes.text(column, row, f"{share:.2f}", color=palette.ink, ha="center", va="center")
+        axes.set_xticks(range(len(names) - 1), names[:-1], rotation=30, ha="right")
+        axes.set_yticks(range(1, len(names)), names[1:])
+        axes.set_xlim(-0.6, len(names) - 1.4)
+        axes.set_ylim(len(names) - 0.4, 0.4)
+        axes.spines[["left", "bottom"]].set_visible(False)
+        return made
+
+    below = zip(*np.tril_indices(len(names), -1), strict=True)
+    pairs = [(float(alike[row, column]), names[row], names[column]) for row, column in below]
+    high, low = max(pairs), min(pairs)
+    alt = (
+        f"Correlation of first-guess errors: most alike are {high[1]} and {high[2]} ({high[0]:.2f}), least {low[1]} "
+        f"and {low[2]} ({low[0]:.2f})."
+    )
+    caption = "Correlation of errors of the first guess, over rows. Learners that err apart are worth stacking."
+    return [Chart("errors", alt, caption, draw), *missing(run, learners)]
+
+
+def weights(run: Run) -> list[Block]:
+    """What counts how much in the SuperLearner and in those of its members that have such weights."""
+    blocks: list[Block] = []
+    for name, members in run.weights.items():
+        rows = [[member, f"{weight:.3f}"] for member, weight in sorted(members.items(), key=lambda item: -item[1])]
+        blocks.append(Table(f"Weights in {name}", ["member", "weight"], rows))
+    return blocks
+
+
+def calibration(run: Run) -> list[Block]:
+    """Reliability before and after temperature scaling, a diagram a learner."""
+    names = [name for name in trained(run) if not (META / "rows.npy").exists() or run.readable([name])]
+    if not names:
+        raise NotThereError("No learner has all its folds yet: `dvc repro` trains them.")
+    blocks: list[Block] = [
+        Paragraph(
+            "A learner that says 0.8 should be right eight times in ten. Points on the diagonal keep their word; "
+            "points above it are right more often than they say."
+        )
+    ]
+    for name in names:
+        before, after = reliability(run, name)
+
+        def draw(palette: Palette, before: Any = before, after: Any = after) -> Any:
+            made, axes = figure(palette, 3.0, 3.4)
+            axes.plot([0, 1], [0, 1], color=palette.faint, linewidth=1)
+            for (sure, right), colour, label in ((before, 1, "as it is"), (after, 0, "at its temperature")):
+                axes.plot(sure, right, "o-", color=palette.series[colour], markersize=3.5, linewidth=1.2, label=label)
+            axes.set_xlabel("probability of the first guess")
+            axes.set_ylabel("share that is right")
+            axes.set_xlim(0, 1)
+            axes.set_ylim(0, 1)
+            axes.legend(frameon=False, labelcolor=palette.ink, loc="upper left")
+            return made
+
+        known = run.calibration.get(name)
+        said = (
+            f"temperature {known['temperature']:.2f}, calibration error {known['ece']['before']:.3f} before and "
+            f"{known['ece']['after']:.3f} after{'' if known['used'] else '; not used, it does not lower the log loss'}"
+            if known
+            else "temperatures are off"
+        )
+        blocks.append(Chart(f"reliability-{name}", f"Reliability of {name}: {said}.", f"{name}: {said}", draw))
+    return blocks
+
+
+Line = tuple[np.ndarray, np.ndarray]
+
+
+def reliability(run: Run, name: str) -> tuple[Line, Line]:
+    """Mean probability and share that is right of each bin of first guesses, before and after temperature scaling."""
+    before, after, labels, at = [], [], [], 0
+    for part in run.oof(name):
+        rows = evenly_spread(len(part), MOST_ROWS // len(run.params.folds))
+        taken, true = np.asarray(part[rows], np.float32), run.labels[at : at + len(part)][rows]
+        before.append(taken)
+        labels.append(true)
+        at += len(part)
+    for number, taken in enumerate(before):
+        others = [place for place in range(len(before)) if place != number] or [number]
+        temperature = fit_temperature(*(np.concatenate([of[place] for place in others]) for of in (before, labels)))
+        after.append(scaled(taken, temperature))
+    true = np.concatenate(labels)
+    first, second = (binned(np.concatenate(each), true) for each in (before, after))
+    return first, second
+
+
+def binned(probabilities: np.ndarray, labels: np.ndarray) -> Line:
+    """Bins with rows: their mean probability, and the share of first guesses that is right."""
+    sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    bins = np.clip(np.ceil(sure * BINS) - 1, 0, BINS - 1).astype(np.int64)
+    counts = np.bincount(bins, minlength=BINS)
+    filled = counts > 0
+    means = (np.bincount(bins, of, BINS)[filled] / counts[filled] for of in (sure, right))
+    return next(means), next(means)

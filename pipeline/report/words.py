@@ -1,0 +1,136 @@
+"""The sections about words and drawings: who is mistaken for whom, and what is hard, or disputed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from sklearn.metrics import confusion_matrix
+
+from pipeline.metrics import CHUNK, precision_at_3
+from pipeline.pictures import drawn
+from pipeline.report.blocks import Block, Missing, Paragraph, Picture, Pictures, Table
+from pipeline.report.run import Run
+from pipeline.scoreboard import SUPER
+
+PAIRS = 6  # most confused
+EACH = 3  # drawings of each direction of a pair
+SHOWN = 18  # drawings of a kind
+
+
+def words(run: Run) -> list[Block]:
+    """Each word's score, the worst first, and what it is taken for."""
+    side = run.guesses(SUPER)
+    precision, first = precision_at_3(side.guesses, side.labels), side.guesses[:, 0]
+    counts = np.bincount(run.labels, minlength=len(run.words))
+    means = np.bincount(run.labels, precision, len(run.words)) / np.maximum(counts, 1)
+    right = np.bincount(run.labels, first == run.labels, len(run.words)) / np.maximum(counts, 1)
+    taken = confusion_counts(run)
+    np.fill_diagonal(taken, 0)
+    rows = []
+    for label in np.argsort(means, kind="stable"):
+        other = int(taken[label].argmax())
+        confused = f"{run.words.names[other]} ({taken[label, other] / max(counts[label], 1):.0%})"
+        rows.append(
+            [
+                run.words.names[label],
+                f"{counts[label]:,}",
+                f"{means[label]:.4f}" if counts[label] else "no rows",
+                f"{right[label]:.4f}" if counts[label] else "",
+                confused if taken[label, other] else "",
+            ]
+        )
+    caption = "Average precision of each word by the SuperLearner, out of fold, the worst first."
+    return [Table(caption, ["word", "rows", "MAP@3", "top-1", "most taken for"], rows, wide=True)]
+
+
+def confusion_counts(run: Run) -> np.ndarray:
+    """How often the SuperLearner's first guess is each word for each, (num_words, num_words) int64."""
+    found: np.ndarray = confusion_matrix(run.labels, run.guesses(SUPER).guesses[:, 0], labels=range(len(run.words)))
+    return found
+
+
+def confused_pairs(run: Run) -> list[Block]:
+    """The pairs that are mistaken for each other most, with drawings of each mistake."""
+    taken = confusion_counts(run)
+    np.fill_diagonal(taken, 0)
+    both = np.triu(taken + taken.T)
+    order = np.argsort(-both, axis=None, kind="stable")[:PAIRS]
+    blocks: list[Block] = []
+    sure = run.of_true_word(SUPER)
+    for number, (one, other) in enumerate(zip(*np.unravel_index(order, both.shape), strict=True), 1):
+        if not both[one, other]:
+            break
+        rows = [row for true, guessed in ((one, other), (other, one)) for row in _surest(run, true, guessed, sure)]
+        names = run.words.names[one], run.words.names[other]
+        caption = (
+            f"{names[0]} and {names[1]}: {taken[one, other]:,} of the first are taken for the second, "
+            f"{taken[other, one]:,} the other way round."
+        )
+        blocks.append(Pictures(f"pair{number}", caption, pictures(run, rows)))
+    return blocks or [Missing("No first guess is wrong: there is no pair.")]
+
+
+def _surest(run: Run, true: int, guessed: int, sure: np.ndarray) -> list[int]:
+    """Rows of a word whose first guess is another, those with the least probability for their own word first."""
+    found = np.flatnonzero((run.labels == true) & (run.guesses(SUPER).guesses[:, 0] == guessed))
+    return [int(row) for row in found[np.argsort(sure[found], kind="stable")][:EACH]]
+
+
+def hardest(run: Run) -> list[Block]:
+    """Rows whose word is least likely to the SuperLearner."""
+    sure = run.of_true_word(SUPER)
+    rows = np.argsort(sure, kind="stable")[:SHOWN]
+    caption = "Drawings whose word the SuperLearner finds least likely. Some are hard, some bear another's word."
+    return [Pictures("hard", caption, pictures(run, rows.tolist()))]
+
+
+def disputed(run: Run) -> list[Block]:
+    """Rows on which the learners, each sure of itself, disagree most: by the Jensen-Shannon divergence."""
+    names = run.readable(name for name in run.scores if run.kinds[name] == "base")
+    if len(names) < 2:
+        return [Missing("A dispute takes two learners whose predictions are there.")]
+    rows = np.argsort(-divergence(run, names), kind="stable")[:SHOWN]
+    return [
+        Paragraph("The learners give their likelihood to other words each: the largest Jensen-Shannon divergence."),
+        Pictures(
+            "disputed", "Each with its word and the learners' first guesses.", pictures(run, rows.tolist(), names)
+        ),
+    ]
+
+
+def divergence(run: Run, names: Sequence[str]) -> np.ndarray:
+    """The Jensen-Shannon divergence of what learners say of each OOF row, (N,) float64, in nats."""
+    found, at = np.empty(len(run.labels)), 0
+    for parts in zip(*(run.oof(name) for name in names), strict=True):
+        for start in range(0, len(parts[0]), CHUNK):
+            P = np.stack([np.asarray(part[start : start + CHUNK], np.float32) for part in parts])
+            each = entropy(P).mean(axis=0)
+            found[at : at + P.shape[1]] = entropy(P.mean(axis=0)) - each
+            at += P.shape[1]
+    return found
+
+
+def entropy(P: np.ndarray) -> np.ndarray:
+    """Entropy in nats over the last axis."""
+    return -(P * np.log(np.maximum(P, np.float32(1e-12)))).sum(axis=-1)
+
+
+def pictures(run: Run, rows: Sequence[int], names: Sequence[str] = ()) -> list[Picture]:
+    """Drawings with their word and the SuperLearner's three guesses, or with the first guess of some learners."""
+    drawings = drawn(run.shards.take(np.asarray(rows, np.int64)))
+    return [Picture(_png(drawing), *_said(run, row, names)) for row, drawing in zip(rows, drawings, strict=True)]
+
+
+def _said(run: Run, row: int, names: Sequence[str]) -> tuple[str, list[str]]:
+    word, key_id = run.words.names[run.labels[row]], int(run.guesses(SUPER).key_ids[row])
+    if names:
+        lines = [f"{name}: {run.words.names[run.guesses(name).guesses[row, 0]]}" for name in names]
+    else:
+        lines = [f"{place}. {run.words.names[label]}" for place, label in enumerate(run.guesses(SUPER).guesses[row], 1)]
+    return f"A drawing of {word}; guessed {', '.join(lines)}", [word, *lines, f"key_id {key_id}"]
+
+
+def _png(picture: np.ndarray) -> bytes:
+    return bytes(cv2.imencode(".png", picture)[1])
