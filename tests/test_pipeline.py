@@ -124,6 +124,20 @@ def test_a_recorded_submission_is_reproduced_and_after_a_change_the_change_is_na
     commit(clone, "as before")
 
 
+def test_an_experiment_runs_what_its_param_changes_and_nothing_else(clone):
+    commit(clone, "before the experiment")
+    said = run("dvc", "exp", "run", "--name", "narrow", "-S", "learners.lstm.network.units=8", cwd=clone)
+    stages = re.findall(r"Running stage '([^']+)'", said)
+    assert stages == [*(f"train@lstm-{fold}" for fold in range(3)), "stack", "submit", "score", "report"]
+    shown = run(sys.executable, "-m", "pipeline.experiments", cwd=clone)
+    assert re.search(r"narrow .*learners\.lstm\.network\.units 8\s+instead of 64", " ".join(shown.split()))
+    assert "learners.lstm.network.units" in run("dvc", "params", "diff", cwd=clone)
+    assert "super_learner" in run("dvc", "metrics", "diff", cwd=clone)
+    assert "dvc_plots" in run("dvc", "plots", "diff", cwd=clone)
+    run("git", "checkout", "-q", ".", cwd=clone)
+    run("dvc", "checkout", "-q", cwd=clone)
+
+
 def test_a_stage_stopped_by_bad_input_says_why_in_one_paragraph(clone):
     params = yaml.safe_load((clone / "params.yaml").read_text())
     params["learners"]["lstm"]["network"]["unitz"] = 3
