@@ -1,6 +1,6 @@
 # Sketchstack. `make` without a target lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint tune bench bench-data bench-train bench-effects bench-plain bench-kills bench-stack bench-coverage bench-scores submit reproduce compare report data profile
+.PHONY: help setup repro test lint tune experiments bench bench-data bench-train bench-effects bench-plain bench-kills bench-stack bench-coverage bench-report bench-scores submit reproduce compare report data profile
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON := .venv/bin/python
@@ -24,6 +24,7 @@ $(CHECKED): $(INSTALLED) params.yaml $(wildcard pipeline/learners/*.py pipeline/
 repro: $(CHECKED) ## run what has changed of the pipeline, raw drawings to ranked submissions
 	@if test -d models/base; then $(PYTHON) -m pipeline.clean; fi
 	dvc repro
+	@test reports/report.html -nt dvc.lock || $(PYTHON) -m pipeline.report
 
 test: $(INSTALLED) ## the fast tests, then the slow ones
 	$(PYTHON) -m pytest -m 'not slow'
@@ -76,6 +77,9 @@ bench-stack: $(INSTALLED) ## what each part of stacking is worth on the run that
 bench-coverage: $(INSTALLED) ## how often the interval of a comparison holds the truth, over simulated pairs
 	@$(PYTHON) -m bench.coverage
 
+bench-report: $(INSTALLED) ## how long the report of the run that is there takes, its size, and what a browser finds
+	@$(PYTHON) -m bench.report
+
 bench-scores: $(INSTALLED) ## write the scores of the run that is there as bench/results/PROFILE.md
 	@$(PYTHON) -m bench.scores
 
@@ -83,5 +87,8 @@ compare: $(INSTALLED) ## is B better than A? A=strokenet B=seresnet, or revision
 	@$(PYTHON) -m pipeline.compare $(or $(A),$(error what? make compare A=strokenet B=seresnet)) \
 		$(or $(B),$(error with what? make compare A=strokenet B=seresnet)) $(if $(ROPE),--rope $(ROPE))
 
-report: ## scores, plots and pictures on one page (not there yet)
-	@echo 'make report: pipeline/report.py comes with a later part; `make repro` prints the table.' >&2; exit 1
+experiments: $(INSTALLED) ## what `dvc exp run` has kept, the best first: MAP@3, and the params that differ
+	@$(PYTHON) -m pipeline.experiments
+
+report: $(INSTALLED) ## scores, plots and drawings of the run that is there, on one page (HOURLY=2.5 tells what it cost)
+	@$(PYTHON) -m pipeline.report $(if $(HOURLY),--hourly $(HOURLY))
