@@ -5,6 +5,8 @@ SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
+# A file of tests at a time on each core; threads that wait leave the core to the others.
+PYTEST := OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
 CHECKED := .venv/.checked
 
 help: ## list the targets
@@ -27,8 +29,8 @@ repro: $(CHECKED) ## run what has changed of the pipeline, raw drawings to ranke
 	@test reports/report.html -nt dvc.lock || $(PYTHON) -m pipeline.report
 
 test: $(INSTALLED) ## the fast tests, then the slow ones
-	$(PYTHON) -m pytest -m 'not slow'
-	$(PYTHON) -m pytest -m slow
+	$(PYTEST) -m 'not slow'
+	$(PYTEST) -m slow
 
 lint: $(INSTALLED) ## ruff (rules and format) and mypy
 	ruff check

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from bench.browser import checked, chromium
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.slow
@@ -78,6 +79,13 @@ def test_every_submission_is_scored_on_the_test_labels(clone):
     assert submissions == set(scores)
     assert len(submissions) >= 6
     assert all(0 < score <= 1 for score in scores.values())
+
+
+@pytest.mark.skipif(chromium() is None, reason="there is no Chromium on the PATH")
+def test_the_last_stage_has_written_a_report_with_which_nothing_is_wrong(clone):
+    report = clone / "reports" / "report.html"
+    assert checked(report).all() == []
+    assert readme_example()[0] in report.read_text()
 
 
 def test_dvc_has_nothing_left_to_do_and_its_own_commands_work(clone):
