@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -46,6 +47,15 @@ def finished_run(tmp_path_factory) -> FinishedRun:
 
     home = tmp_path_factory.mktemp("finished")
     return FinishedRun(home, finish_run(home))
+
+
+@pytest.fixture
+def copied_run(finished_run, tmp_path, monkeypatch) -> Path:
+    """A copy of a finished run, to be in and to break."""
+    place = tmp_path / "run"
+    shutil.copytree(finished_run.home, place)
+    monkeypatch.chdir(place)
+    return place
 
 
 @pytest.fixture(scope="session")

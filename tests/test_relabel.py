@@ -17,61 +17,54 @@ from tests.conftest import failing_main, run_main
 FOLDER = "data/synthetic"
 
 
-@pytest.fixture
-def home(finished_run, tmp_path, monkeypatch) -> Path:
-    """A copy of a finished run, to be in and to change."""
-    place = tmp_path / "run"
-    shutil.copytree(finished_run.home, place)
-    monkeypatch.chdir(place)
-    return place
+def sheet(copied_run: Path) -> pd.DataFrame:
+    return pd.read_csv(copied_run / "look" / relabel.SHEET, dtype=str, keep_default_na=False)
 
 
-def sheet(home: Path) -> pd.DataFrame:
-    return pd.read_csv(home / "look" / relabel.SHEET, dtype=str, keep_default_na=False)
-
-
-def test_suspects_go_out_with_pictures_and_come_back_as_corrections_that_shuffle_applies(home, finished_run, capsys):
+def test_suspects_go_out_with_pictures_and_come_back_as_corrections_that_shuffle_applies(
+    copied_run, finished_run, capsys
+):
     run_main(relabel, "--export", "look", "--rows", "8")
-    found = sheet(home)
+    found = sheet(copied_run)
     assert tuple(found.columns) == relabel.COLUMNS
     assert len(found) == 8
-    assert all((home / "look" / f"{key_id}.png").read_bytes()[:4] == b"\x89PNG" for key_id in found["key_id"])
-    assert (home / "look" / relabel.PAGE).read_text().count("<img") == 8
+    assert all((copied_run / "look" / f"{key_id}.png").read_bytes()[:4] == b"\x89PNG" for key_id in found["key_id"])
+    assert (copied_run / "look" / relabel.PAGE).read_text().count("<img") == 8
     shown = [spell(finished_run.shown[int(key_id)]) for key_id in found["key_id"]]
     found["becomes"] = [*shown[:5], "drop", "keep", ""]
-    found.to_csv(home / "look" / relabel.SHEET, index=False)
+    found.to_csv(copied_run / "look" / relabel.SHEET, index=False)
     capsys.readouterr()
     run_main(relabel, "--take", f"look/{relabel.SHEET}")
     said = capsys.readouterr().out
     assert "7 lines of corrections.csv are new or other; 1 rows" in said
     assert len(read_corrections()) == 7
-    before = load_words(home / "folds")
+    before = load_words(copied_run / "folds")
     run_main(shuffle)
-    shards = open_shards([home / f"folds/fold{fold}" for fold in range(3)])
+    shards = open_shards([copied_run / f"folds/fold{fold}" for fold in range(3)])
     words = dict(zip(shards.key_id.tolist(), (before.names[word] for word in shards.word), strict=True))
     key_ids = [int(key_id) for key_id in found["key_id"]]
     assert [words.get(key_id) for key_id in key_ids] == [*shown[:5], None, *found["word"][6:]]
 
 
-def test_decided_rows_are_not_exported_again(home):
+def test_decided_rows_are_not_exported_again(copied_run):
     run_main(relabel, "--export", "look", "--rows", "6")
-    first = sheet(home)
+    first = sheet(copied_run)
     first["becomes"] = ["keep"] * 4 + ["", ""]
-    first.to_csv(home / "look" / relabel.SHEET, index=False)
+    first.to_csv(copied_run / "look" / relabel.SHEET, index=False)
     run_main(relabel, "--take", f"look/{relabel.SHEET}")
-    shutil.rmtree(home / "look")
+    shutil.rmtree(copied_run / "look")
     run_main(relabel, "--export", "look", "--rows", "6")
-    assert sheet(home)["key_id"].tolist()[:2] == first["key_id"].tolist()[4:]
+    assert sheet(copied_run)["key_id"].tolist()[:2] == first["key_id"].tolist()[4:]
 
 
 @pytest.mark.skipif(chromium() is None, reason="there is no Chromium on the PATH")
-def test_the_page_is_as_good_as_the_report(home):
+def test_the_page_is_as_good_as_the_report(copied_run):
     run_main(relabel, "--export", "look", "--rows", "6")
-    assert checked(home / "look" / relabel.PAGE).all() == []
+    assert checked(copied_run / "look" / relabel.PAGE).all() == []
 
 
-def test_a_sheet_that_is_being_filled_in_is_not_written_over(home):
-    (home / "look").mkdir()
+def test_a_sheet_that_is_being_filled_in_is_not_written_over(copied_run):
+    (copied_run / "look").mkdir()
     assert "would be lost" in failing_main(relabel, "--export", "look")
 
 
@@ -84,21 +77,21 @@ def test_a_sheet_that_is_being_filled_in_is_not_written_over(home):
         ("5,barn,cat", "has the key_id 5 again"),
     ],
 )
-def test_a_bad_line_of_a_sheet_is_named_and_nothing_is_recorded(home, line, said):
-    before = (home / "corrections.csv").read_text()
-    (home / "s.csv").write_text(f"folder,key_id,word,becomes\n{FOLDER},5,barn,drop\n{FOLDER},{line}\n")
+def test_a_bad_line_of_a_sheet_is_named_and_nothing_is_recorded(copied_run, line, said):
+    before = (copied_run / "corrections.csv").read_text()
+    (copied_run / "s.csv").write_text(f"folder,key_id,word,becomes\n{FOLDER},5,barn,drop\n{FOLDER},{line}\n")
     assert re.search(said, failing_main(relabel, "--take", "s.csv"))
-    assert (home / "corrections.csv").read_text() == before
+    assert (copied_run / "corrections.csv").read_text() == before
 
 
-def test_a_run_that_is_not_stacked_has_no_suspects_yet(home):
-    shutil.rmtree(home / "models/meta")
+def test_a_run_that_is_not_stacked_has_no_suspects_yet(copied_run):
+    shutil.rmtree(copied_run / "models/meta")
     assert "`dvc repro stack` makes it" in failing_main(relabel, "--export", "look")
-    assert not (home / "look").exists()
+    assert not (copied_run / "look").exists()
 
 
-def test_a_sheet_of_another_folder_is_refused(home):
-    (home / "s.csv").write_text("folder,key_id,word,becomes\ndata/mini,5,barn,drop\n")
+def test_a_sheet_of_another_folder_is_refused(copied_run):
+    (copied_run / "s.csv").write_text("folder,key_id,word,becomes\ndata/mini,5,barn,drop\n")
     said = failing_main(relabel, "--take", "s.csv")
     assert "row 1 (line 2) is of 'data/mini', but params.yaml names 'data/synthetic'" in said
     assert read_corrections() == []

@@ -30,15 +30,6 @@ TITLES = tuple(title for title, _ in report.SECTIONS)
 in_a_browser = pytest.mark.skipif(chromium() is None, reason="there is no Chromium on the PATH")
 
 
-@pytest.fixture
-def home(finished_run, tmp_path, monkeypatch) -> Path:
-    """A copy of a finished run, to be in and to break."""
-    place = tmp_path / "run"
-    shutil.copytree(finished_run.home, place)
-    monkeypatch.chdir(place)
-    return place
-
-
 @pytest.fixture(scope="module")
 def page(finished_run) -> Path:
     """The report of a finished run."""
@@ -106,8 +97,8 @@ def test_charts_have_the_colours_of_the_page(page):
         ("folds", {"Data": "`dvc repro shuffle` makes it", "Leaderboard": "dvc repro"}),
     ],
 )
-def test_of_a_half_finished_run_it_shows_what_there_is_and_says_what_is_missing(home, gone, said, capsys):
-    shutil.rmtree(home / gone)
+def test_of_a_half_finished_run_it_shows_what_there_is_and_says_what_is_missing(copied_run, gone, said, capsys):
+    shutil.rmtree(copied_run / gone)
     run_main(report)
     run = Run(load_params())
     sections = list(report.sections_of(run))
@@ -116,20 +107,20 @@ def test_of_a_half_finished_run_it_shows_what_there_is_and_says_what_is_missing(
     assert {each.title for each in sections} == set(TITLES)
     for title, text in said.items():
         assert text in found[title], found
-    assert (home / report.PLACE).exists()
+    assert (copied_run / report.PLACE).exists()
 
 
-def test_nothing_at_all_is_a_report_too(home):
+def test_nothing_at_all_is_a_report_too(copied_run):
     for name in ("folds", "models", "logs", "reports", "submissions"):
-        shutil.rmtree(home / name, ignore_errors=True)
+        shutil.rmtree(copied_run / name, ignore_errors=True)
     run_main(report)
-    text = (home / report.PLACE).read_text()
+    text = (copied_run / report.PLACE).read_text()
     assert "Not finished: " in text
     assert text.count('class="missing"') >= len(TITLES) - 2
 
 
-def test_a_word_without_rows_in_a_fold_is_shown(home):
-    place = home / "models/meta/labels.npy"
+def test_a_word_without_rows_in_a_fold_is_shown(copied_run):
+    place = copied_run / "models/meta/labels.npy"
     labels = np.load(place)
     gone = labels[0]
     labels[labels == gone] = (gone + 1) % 30
@@ -140,8 +131,8 @@ def test_a_word_without_rows_in_a_fold_is_shown(home):
     assert [row[1:3] for row in table.rows if row[1] == "0"] == [["0", "no rows"]]
 
 
-def test_a_failed_prediction_is_named_in_its_place(home):
-    place = home / "models/base/gru/fold0/oof.npy"
+def test_a_failed_prediction_is_named_in_its_place(copied_run):
+    place = copied_run / "models/base/gru/fold0/oof.npy"
     oof = np.load(place)
     oof[3] = np.nan
     np.save(place, oof)
@@ -171,7 +162,7 @@ def test_outliers_are_drawings_unlike_the_others_of_their_word(finished_run, mon
     assert far.argmax() == 77
 
 
-def test_folds_of_other_rows_than_the_stack_show_no_drawing_under_a_wrong_word(home, capsys):
+def test_folds_of_other_rows_than_the_stack_show_no_drawing_under_a_wrong_word(copied_run, capsys):
     key_id = Run(load_params()).guesses("super_learner").key_ids[5]
     word = Run(load_params()).words.names[Run(load_params()).labels[5]]
     record([Correction("data/synthetic", int(key_id), word, "drop")])
@@ -184,20 +175,20 @@ def test_folds_of_other_rows_than_the_stack_show_no_drawing_under_a_wrong_word(h
     assert "folds holds other rows" in failing_main(relabel, "--export", "look")
 
 
-def test_a_learner_that_is_gone_takes_nothing_else_with_it(home):
-    shutil.rmtree(home / "models/base/gru/fold1")
+def test_a_learner_that_is_gone_takes_nothing_else_with_it(copied_run):
+    shutil.rmtree(copied_run / "models/base/gru/fold1")
     sections = {each.title: each for each in report.sections_of(Run(load_params()))}
     found = missing(list(sections.values()))
-    assert set(found) == {"Leaderboard", "Errors in common", "Most disputed drawings", TITLES[-1]}
+    assert set(found) == {"Leaderboard", "Errors in common", "Calibration", "Most disputed drawings", TITLES[-1]}
     table = next(block for block in sections["Leaderboard"].blocks if isinstance(block, Table))
     assert [row[0] for row in table.rows if not row[2]] == ["gru"]
 
 
-def test_what_is_wrong_with_one_section_leaves_the_others(home, monkeypatch, capsys):
+def test_what_is_wrong_with_one_section_leaves_the_others(copied_run, monkeypatch, capsys):
     monkeypatch.setattr("pipeline.report.words.PAIRS", "six")
     with pytest.raises(SystemExit, match="A section could not be made"):
         run_main(report)
-    text = (home / report.PLACE).read_text()
+    text = (copied_run / report.PLACE).read_text()
     assert text.count("This section could not be made (TypeError") == 1
     assert text.count("<h2") == len(TITLES)
     assert "Traceback" in capsys.readouterr().err
@@ -287,25 +278,25 @@ def test_markdown_has_the_same_with_pictures_beside_it(tmp_path):
     assert (tmp_path / "line.png").read_bytes()[:4] == b"\x89PNG"
 
 
-def test_the_whole_report_as_markdown(home):
+def test_the_whole_report_as_markdown(copied_run):
     run_main(report, "--markdown", "post", "--hourly", "36")
-    text = (home / "post" / markdown.PAGE).read_text()
+    text = (copied_run / "post" / markdown.PAGE).read_text()
     assert re.findall(r"^## (.*)$", text, re.MULTILINE) == list(TITLES)
     for name in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
-        assert (home / "post" / name).stat().st_size > 100
+        assert (copied_run / "post" / name).stat().st_size > 100
     assert "its price at 36 an hour" in text
     assert "| train gru, all folds | 12 |" in text
     assert re.search(r"train gru, all folds \| 12 \| \d+\.\d% \| 0\.12 \|", text)
 
 
-def test_a_typo_in_the_params_ends_in_one_paragraph(home):
-    (home / "params.yaml").write_text((home / "params.yaml").read_text().replace("threads:", "threds:"))
+def test_a_typo_in_the_params_ends_in_one_paragraph(copied_run):
+    (copied_run / "params.yaml").write_text((copied_run / "params.yaml").read_text().replace("threads:", "threds:"))
     assert "threds" in failing_main(report)
 
 
-def test_scores_of_the_test_set_are_set_against_those_out_of_fold(home):
+def test_scores_of_the_test_set_are_set_against_those_out_of_fold(copied_run):
     sections = {each.title: each for each in report.sections_of(Run(load_params()))}
     chart = sections["Out of fold against the leaderboard"].blocks[0]
     assert isinstance(chart, Chart)
-    scores = json.loads((home / "reports/test.json").read_text())
+    scores = json.loads((copied_run / "reports/test.json").read_text())
     assert f"best is {max(scores, key=lambda name: scores[name])}" in chart.alt

@@ -203,7 +203,7 @@ class Run:
         return {fold: curve for fold, curve in found.items() if len(curve)}
 
     def seconds(self, name: str) -> dict[str, float] | None:
-        """Seconds of fitting and predicting, all folds together; None if it was made on another machine."""
+        """Seconds of fitting and predicting, all folds together, as logs/ noted them last; None if it has none."""
         places = [LOGS / name / f"fold{fold}" / "seconds.json" for fold in self.params.folds]
         if not all(place.exists() for place in places):
             return None
@@ -224,12 +224,3 @@ def columns(folder: Path, name: str) -> list[pa.Array]:
         column = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0).column(name)
         found.append(column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column)
     return found
-
-
-def trained(run: Run) -> list[str]:
-    """Base learners of which all folds have predictions."""
-    return [
-        name
-        for name in run.params.base_learners
-        if all((BASE / name / f"fold{fold}" / "oof.npy").exists() for fold in run.params.folds)
-    ]

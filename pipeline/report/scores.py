@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.bootstrap import interval, resampled_means
-from pipeline.calibration import BINS, calibration_error, fit_temperature, scaled
+from pipeline.calibration import BINS, calibration_error, scaled
 from pipeline.errors import SketchstackError
 from pipeline.metalearners._base import evenly_spread
 from pipeline.metrics import precision_at_3
 from pipeline.report.blocks import Block, Chart, Missing, Palette, Paragraph, Table
 from pipeline.report.charts import figure
-from pipeline.report.run import NotThereError, Run, trained
+from pipeline.report.run import Run
 from pipeline.scoreboard import SUPER
 from pipeline.sources import META
 
@@ -44,15 +44,15 @@ def leaderboard(run: Run) -> list[Block]:
 def _line(run: Run, name: str) -> list[str]:
     """A line of the leaderboard; where the predictions cannot be had, what the stack has noted of them."""
     score, spent, weight = run.scores[name], run.seconds(name), run.weights[SUPER].get(name)
-    interval_, error = "", ""
+    spread, error = "", ""
     if run.readable([name]):
         side, random = run.guesses(name), np.random.default_rng([run.params.seed, 95])
         low, high = interval(resampled_means(precision_at_3(side.guesses, side.labels), SAMPLES, random))
-        interval_, error = f"{low:.4f}–{high:.4f}", f"{calibration_error_of(run, name):.3f}"
+        spread, error = f"{low:.4f}–{high:.4f}", f"{calibration_error_of(run, name):.3f}"
     return [
         name,
         f"{score['map3']:.4f}",
-        interval_,
+        spread,
         f"{score['top1']:.4f}",
         f"{score['log_loss']:.4f}",
         error,
@@ -186,22 +186,28 @@ def weights(run: Run) -> list[Block]:
 
 def calibration(run: Run) -> list[Block]:
     """Reliability before and after temperature scaling, a diagram a learner."""
-    names = [name for name in trained(run) if not (META / "rows.npy").exists() or run.readable([name])]
-    if not names:
-        raise NotThereError("No learner has all its folds yet: `dvc repro` trains them.")
+    learners = [name for name in run.scores if run.kinds[name] == "base"]
     blocks: list[Block] = [
         Paragraph(
             "A learner that says 0.8 should be right eight times in ten. Points on the diagonal keep their word; "
             "points above it are right more often than they say."
         )
     ]
-    for name in names:
-        before, after = reliability(run, name)
+    for name in run.readable(learners):
+        known = run.calibration.get(name)
+        lines = [("as it is", 1, reliability(run, name, 1.0))]
+        said = "temperatures are off"
+        if known:
+            lines.append(("at its temperature", 0, reliability(run, name, known["temperature"])))
+            said = (
+                f"temperature {known['temperature']:.2f}, calibration error {known['ece']['before']:.3f} before and "
+                f"{known['ece']['after']:.3f} after{'' if known['used'] else '; not used: no lower log loss'}"
+            )
 
-        def draw(palette: Palette, before: Any = before, after: Any = after) -> Any:
+        def draw(palette: Palette, lines: Any = lines) -> Any:
             made, axes = figure(palette, 3.0, 3.4)
             axes.plot([0, 1], [0, 1], color=palette.faint, linewidth=1)
-            for (sure, right), colour, label in ((before, 1, "as it is"), (after, 0, "at its temperature")):
+            for label, colour, (sure, right) in lines:
                 axes.plot(sure, right, "o-", color=palette.series[colour], markersize=3.5, linewidth=1.2, label=label)
             axes.set_xlabel("probability of the first guess")
             axes.set_ylabel("share that is right")
@@ -210,36 +216,22 @@ def calibration(run: Run) -> list[Block]:
             axes.legend(frameon=False, labelcolor=palette.ink, loc="upper left")
             return made
 
-        known = run.calibration.get(name)
-        said = (
-            f"temperature {known['temperature']:.2f}, calibration error {known['ece']['before']:.3f} before and "
-            f"{known['ece']['after']:.3f} after{'' if known['used'] else '; not used, it does not lower the log loss'}"
-            if known
-            else "temperatures are off"
-        )
         blocks.append(Chart(f"reliability-{name}", f"Reliability of {name}: {said}.", f"{name}: {said}", draw))
-    return blocks
+    return [*blocks, *missing(run, learners)]
 
 
 Line = tuple[np.ndarray, np.ndarray]
 
 
-def reliability(run: Run, name: str) -> tuple[Line, Line]:
-    """Mean probability and share that is right of each bin of first guesses, before and after temperature scaling."""
-    before, after, labels, at = [], [], [], 0
+def reliability(run: Run, name: str, temperature: float) -> Line:
+    """Mean probability and share that is right of each bin of first guesses, at a temperature; of MOST_ROWS rows."""
+    taken, labels, at = [], [], 0
     for part in run.oof(name):
         rows = evenly_spread(len(part), MOST_ROWS // len(run.params.folds))
-        taken, true = np.asarray(part[rows], np.float32), run.labels[at : at + len(part)][rows]
-        before.append(taken)
-        labels.append(true)
+        taken.append(np.asarray(part[rows], np.float32))
+        labels.append(run.labels[at : at + len(part)][rows])
         at += len(part)
-    for number, taken in enumerate(before):
-        others = [place for place in range(len(before)) if place != number] or [number]
-        temperature = fit_temperature(*(np.concatenate([of[place] for place in others]) for of in (before, labels)))
-        after.append(scaled(taken, temperature))
-    true = np.concatenate(labels)
-    first, second = (binned(np.concatenate(each), true) for each in (before, after))
-    return first, second
+    return binned(scaled(np.concatenate(taken), temperature), np.concatenate(labels))
 
 
 def binned(probabilities: np.ndarray, labels: np.ndarray) -> Line:
