@@ -102,7 +102,8 @@ def test_only_what_git_should_hold_has_changed(clone):
 
 def commit(folder: Path, message: str) -> None:
     run("git", "add", "-A", cwd=folder)
-    run("git", "-c", "user.name=test", "-c", "user.email=test@localhost", "commit", "-qm", message, cwd=folder)
+    author = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
+    run("git", *author, "commit", "-q", "--allow-empty", "-m", message, cwd=folder)
 
 
 def test_a_recorded_submission_is_reproduced_and_after_a_change_the_change_is_named(clone):
