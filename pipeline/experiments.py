@@ -86,17 +86,17 @@ def _params(entry: dict[str, Any]) -> dict[str, Any]:
 def draw(groups: Iterable[list[Experiment]]) -> Table:
     """A line an experiment: each commit, then those that began from it, the best first, with the gain over it."""
     table = Table(title="Experiments: MAP@3", title_justify="left", box=SIMPLE_HEAD)
-    for heading, side in (
-        ("experiment", "left"), ("created", "left"), ("SuperLearner", "right"), ("gain", "right"),
-        ("best learner", "left"), ("test", "right"), ("params", "left"),
+    for heading, number in (
+        ("experiment", False), ("created", False), ("SuperLearner", True), ("gain", True), ("best learner", False),
+        ("test", True), ("params", False),
     ):  # fmt: skip
-        table.add_column(heading, justify=side)  # type: ignore[arg-type]
+        table.add_column(heading, justify="right" if number else "left", overflow="fold", no_wrap=number)
     for first, *rest in groups:
         for each in (first, *sorted(rest, key=lambda one: -one.score)):
             best, known = each.best_learner, SUPER in each.oof
             table.add_row(
                 each.name,
-                each.created.replace("T", " "),
+                each.created[len("2026-") :].replace("T", " "),
                 f"{each.score:.4f}" if known else "none",
                 f"{each.score - first.score:+.4f}" if each is not first and known and SUPER in first.oof else "",
                 f"{best[0]} {best[1]:.4f}" if best else "",

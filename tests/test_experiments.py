@@ -60,6 +60,15 @@ def test_where_dvc_has_nothing_to_say_its_words_are_passed_on(tmp_path, monkeypa
     assert "`dvc exp show` failed: ERROR: you are not inside of a DVC repository" in failing_main(command)
 
 
+def test_nothing_is_cut_off_in_a_narrow_terminal():
+    console = Console(record=True, width=80)
+    console.print(draw(experiments(SHOWN)))
+    text = console.export_text()
+    assert "…" not in text
+    for part in ("SuperLearner", "+0.0100", "0.8500", "gru"):
+        assert part in text
+
+
 def test_gains_are_over_the_commit_that_an_experiment_began_from():
     older = entry("older", [64], {"super_learner": 0.5}) | {
         "experiments": [{"revs": [entry("kept", [32], {"super_learner": 0.6})], "name": "kept"}]
