@@ -86,6 +86,11 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(loss, bounds=BOUNDS, method="bounded", options={"xatol": 1e-4}).x))
 
 
+def bins_of(sure: np.ndarray) -> np.ndarray:
+    """The bin of each probability, (N,) int64; each holds its upper edge."""
+    return np.clip(np.ceil(sure * BINS) - 1, 0, BINS - 1).astype(np.int64)
+
+
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """Expected calibration error: how far the best guesses' probabilities are from the share that is right.
 
@@ -97,6 +102,6 @@ def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """
     sure = probabilities.max(axis=1).astype(np.float64)
     right = probabilities.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(sure * BINS) - 1, 0, BINS - 1).astype(np.int64)  # each holds its upper edge
+    bins = bins_of(sure)
     gaps = np.bincount(bins, right, BINS) - np.bincount(bins, sure, BINS)
     return float(np.abs(gaps).sum() / len(labels))

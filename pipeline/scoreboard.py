@@ -63,6 +63,19 @@ def weights_by_name(models: Mapping[str, BaseMetaLearner], learners: Sequence[st
     }
 
 
+def mistakes(first: np.ndarray, labels: np.ndarray, num_words: int) -> np.ndarray:
+    """How often each word is taken for each other, (num_words, num_words) int64; 0 where a word is taken for itself.
+
+    Args:
+        first: (N,) labels of first guesses.
+        labels: (N,) true labels.
+        num_words: how many words there are.
+    """
+    taken: np.ndarray = confusion_matrix(labels, first, labels=range(num_words))
+    np.fill_diagonal(taken, 0)
+    return taken
+
+
 def confusions(probabilities: np.ndarray, labels: np.ndarray, words: Words) -> pd.DataFrame:
     """How often one word is the first guess for another: word, guess, rows, of the CONFUSED words with most mistakes.
 
@@ -71,10 +84,8 @@ def confusions(probabilities: np.ndarray, labels: np.ndarray, words: Words) -> p
         labels: (N,) true labels.
         words: that labels stand for.
     """
-    taken = confusion_matrix(labels, metrics.top3(probabilities)[:, 0], labels=range(len(words)))
-    np.fill_diagonal(taken, 0)
-    mistakes = taken.sum(axis=0) + taken.sum(axis=1)
-    shown = np.sort(np.argsort(-mistakes, kind="stable")[:CONFUSED])
+    taken = mistakes(probabilities.argmax(axis=1), labels, len(words))
+    shown = np.sort(np.argsort(-(taken.sum(axis=0) + taken.sum(axis=1)), kind="stable")[:CONFUSED])
     pairs = itertools.product(shown.tolist(), repeat=2)
     found = [(words.names[label], words.names[guess], int(taken[label, guess])) for label, guess in pairs]
     return pd.DataFrame(found, columns=["word", "guess", "rows"])

@@ -27,8 +27,6 @@ from pipeline.scoreboard import SUPER
 
 PLACE = Path("reports/report.html")
 FAILED = "This section could not be made"
-
-
 SECTIONS: tuple[tuple[str, Callable[[Run], list[Block]]], ...] = (
     ("Leaderboard", scores.leaderboard),
     ("Folds", scores.folds),
@@ -44,7 +42,7 @@ SECTIONS: tuple[tuple[str, Callable[[Run], list[Block]]], ...] = (
     ("Outliers", suspects.outliers),
     ("Data", data.data),
     ("Lineage", lineage.lineage),
-    ("Out of fold against the leaderboard", lineage.leaderboard),
+    ("Out of fold against the leaderboard", lineage.against_the_leaderboard),
 )
 
 

@@ -87,7 +87,7 @@ def _costs(run: Run) -> Table:
 
 
 def _times(run: Run) -> Iterator[tuple[str, float | None]]:
-    """Seconds of each stage that notes them; None if it ran on another machine or came from the cache."""
+    """Seconds of each stage that notes them, as it did last; None if logs/ has none."""
     shuffled, stacked = LOGS / "shuffle.json", LOGS / "stack" / "seconds.json"
     yield "shuffle", json.loads(shuffled.read_text())["seconds"] if shuffled.exists() else None
     for name in run.params.base_learners:
@@ -96,7 +96,7 @@ def _times(run: Run) -> Iterator[tuple[str, float | None]]:
     yield "stack", sum(json.loads(stacked.read_text()).values()) if stacked.exists() else None
 
 
-def leaderboard(run: Run) -> list[Block]:
+def against_the_leaderboard(run: Run) -> list[Block]:
     """Out of fold against the leaderboard: the ledger, and the test labels where they are known."""
     entries = ledger.read_ledger()
     points = [(entry.name, float(entry.oof_map3), float(entry.public)) for entry in entries if entry.public]

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.contenders import Contender, check_numbers, read
+from pipeline.contenders import Contender, read
 from pipeline.drawings import TEST, Shards, open_shards
 from pipeline.errors import SketchstackError
 from pipeline.metrics import CHUNK
 from pipeline.params import Params
 from pipeline.predictions import BASE, cached_share
 from pipeline.rows import FOLDS
-from pipeline.sources import META
+from pipeline.sources import META, mapped
 from pipeline.words import Words, load_words
 
 CURVES, LOGS = Path("models/curves"), Path("logs")
@@ -54,28 +54,35 @@ class Run:
         """name, kind, fold, map3, top1, log_loss."""
         return pd.read_csv(self.made(META / "fold_scores.csv", "stack"))
 
+    def _noted(self, name: str) -> dict[str, Any]:
+        """A block that the stack has written."""
+        found: dict[str, Any] = json.loads(self.made(META / f"{name}.json", "stack").read_text())
+        return found
+
     @cached_property
     def scores(self) -> dict[str, dict[str, float]]:
         """MAP@3, top-1 and log loss over all OOF rows, by name."""
-        found: dict[str, dict[str, float]] = json.loads(self.made(META / "scores.json", "stack").read_text())
-        return found
+        return self._noted("scores")
 
     @cached_property
     def kinds(self) -> dict[str, str]:
         """base, meta or super, by name."""
         return dict(self.fold_scores.groupby("name")["kind"].first())
 
+    @property
+    def learners(self) -> list[str]:
+        """Those of the names that are base learners."""
+        return [name for name in self.scores if self.kinds[name] == "base"]
+
     @cached_property
     def weights(self) -> dict[str, dict[str, float]]:
         """How much each member counts, by what combines them."""
-        found: dict[str, dict[str, float]] = json.loads(self.made(META / "weights.json", "stack").read_text())
-        return found
+        return self._noted("weights")
 
     @cached_property
     def calibration(self) -> dict[str, Any]:
         """Temperature, log loss and calibration error before and after, by learner."""
-        found: dict[str, Any] = json.loads(self.made(META / "calibration.json", "stack").read_text())
-        return found
+        return self._noted("calibration")
 
     @cached_property
     def labels(self) -> np.ndarray:
@@ -162,29 +169,18 @@ class Run:
         found = [part[np.arange(len(part)), own] for part, own in zip(parts, labels, strict=True)]
         return np.concatenate(found).astype(np.float32)
 
-    @cached_property
-    def _sound(self) -> set[Path]:
-        """Files of predictions that were looked through."""
-        return set()
-
     def oof(self, name: str) -> list[np.ndarray]:
         """The OOF probabilities of a name, in parts of rows that follow each other, memory-mapped.
 
         Raises:
-            NotThereError: a part is not made yet.
-            SketchstackError: a prediction failed.
+            SketchstackError: as of `guesses`, which looks them through.
         """
+        self.guesses(name)
         if (BASE / name).is_dir():
             places = [BASE / name / f"fold{fold}" / "oof.npy" for fold in self.params.folds]
-            rows = [place.with_name("rows.npy") for place in places]
         else:
-            places, rows = [META / name / "oof.npy"], [META / "rows.npy"]
-        parts = [np.load(self.made(place, "stack"), mmap_mode="r") for place in places]
-        for place, part, row in zip(places, parts, rows, strict=True):
-            if place not in self._sound:
-                check_numbers(name, part, np.load(row, mmap_mode="r"))
-                self._sound.add(place)
-        return parts
+            places = [META / name / "oof.npy"]
+        return [mapped(place) for place in places]
 
     def first_guess(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The probability of each OOF row's first guess, (N,) float32, and whether it is right, (N,) bool."""

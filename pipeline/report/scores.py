@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.bootstrap import interval, resampled_means
-from pipeline.calibration import BINS, calibration_error, scaled
+from pipeline.calibration import BINS, bins_of, calibration_error, scaled
 from pipeline.errors import SketchstackError
 from pipeline.metalearners._base import evenly_spread
 from pipeline.metrics import precision_at_3
@@ -143,10 +143,9 @@ def curves(run: Run) -> list[Block]:
 
 def errors_in_common(run: Run) -> list[Block]:
     """How alike the learners' errors are: those that err alike add little to each other."""
-    learners = [name for name in run.scores if run.kinds[name] == "base"]
-    names = run.readable(learners)
+    names = run.readable(run.learners)
     if len(names) < 2:
-        return [*missing(run, learners), Missing("Errors in common take two learners.")]
+        return [*missing(run, run.learners), Missing("Errors in common take two learners.")]
     wrong = np.stack([run.guesses(name).guesses[:, 0] != run.labels for name in names]).astype(np.float64)
     alike = np.atleast_2d(np.corrcoef(wrong))
 
@@ -172,7 +171,7 @@ def errors_in_common(run: Run) -> list[Block]:
         f"and {low[2]} ({low[0]:.2f})."
     )
     caption = "Correlation of errors of the first guess, over rows. Learners that err apart are worth stacking."
-    return [Chart("errors", alt, caption, draw), *missing(run, learners)]
+    return [Chart("errors", alt, caption, draw), *missing(run, run.learners)]
 
 
 def weights(run: Run) -> list[Block]:
@@ -186,19 +185,19 @@ def weights(run: Run) -> list[Block]:
 
 def calibration(run: Run) -> list[Block]:
     """Reliability before and after temperature scaling, a diagram a learner."""
-    learners = [name for name in run.scores if run.kinds[name] == "base"]
     blocks: list[Block] = [
         Paragraph(
             "A learner that says 0.8 should be right eight times in ten. Points on the diagonal keep their word; "
             "points above it are right more often than they say."
         )
     ]
-    for name in run.readable(learners):
+    for name in run.readable(run.learners):
         known = run.calibration.get(name)
-        lines = [("as it is", 1, reliability(run, name, 1.0))]
+        probabilities, labels = spread_rows(run, name)
+        lines = [("as it is", 1, reliability(probabilities, labels))]
         said = "temperatures are off"
         if known:
-            lines.append(("at its temperature", 0, reliability(run, name, known["temperature"])))
+            lines.append(("at its temperature", 0, reliability(scaled(probabilities, known["temperature"]), labels)))
             said = (
                 f"temperature {known['temperature']:.2f}, calibration error {known['ece']['before']:.3f} before and "
                 f"{known['ece']['after']:.3f} after{'' if known['used'] else '; not used: no lower log loss'}"
@@ -217,27 +216,27 @@ def calibration(run: Run) -> list[Block]:
             return made
 
         blocks.append(Chart(f"reliability-{name}", f"Reliability of {name}: {said}.", f"{name}: {said}", draw))
-    return [*blocks, *missing(run, learners)]
+    return [*blocks, *missing(run, run.learners)]
 
 
 Line = tuple[np.ndarray, np.ndarray]
 
 
-def reliability(run: Run, name: str, temperature: float) -> Line:
-    """Mean probability and share that is right of each bin of first guesses, at a temperature; of MOST_ROWS rows."""
+def spread_rows(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and labels of about MOST_ROWS OOF rows of a name, as many of each part."""
     taken, labels, at = [], [], 0
     for part in run.oof(name):
         rows = evenly_spread(len(part), MOST_ROWS // len(run.params.folds))
         taken.append(np.asarray(part[rows], np.float32))
         labels.append(run.labels[at : at + len(part)][rows])
         at += len(part)
-    return binned(scaled(np.concatenate(taken), temperature), np.concatenate(labels))
+    return np.concatenate(taken), np.concatenate(labels)
 
 
-def binned(probabilities: np.ndarray, labels: np.ndarray) -> Line:
+def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Line:
     """Bins with rows: their mean probability, and the share of first guesses that is right."""
     sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
-    bins = np.clip(np.ceil(sure * BINS) - 1, 0, BINS - 1).astype(np.int64)
+    bins = bins_of(sure)
     counts = np.bincount(bins, minlength=BINS)
     filled = counts > 0
     means = (np.bincount(bins, of, BINS)[filled] / counts[filled] for of in (sure, right))

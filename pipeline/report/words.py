@@ -6,13 +6,12 @@ from collections.abc import Sequence
 
 import cv2
 import numpy as np
-from sklearn.metrics import confusion_matrix
 
 from pipeline.metrics import CHUNK, precision_at_3
 from pipeline.pictures import drawn
 from pipeline.report.blocks import Block, Missing, Paragraph, Picture, Pictures, Table
 from pipeline.report.run import Run
-from pipeline.scoreboard import SUPER
+from pipeline.scoreboard import SUPER, mistakes
 
 PAIRS = 6  # most confused
 EACH = 3  # drawings of each direction of a pair
@@ -26,8 +25,7 @@ def words(run: Run) -> list[Block]:
     counts = np.bincount(run.labels, minlength=len(run.words))
     means = np.bincount(run.labels, precision, len(run.words)) / np.maximum(counts, 1)
     right = np.bincount(run.labels, first == run.labels, len(run.words)) / np.maximum(counts, 1)
-    taken = confusion_counts(run)
-    np.fill_diagonal(taken, 0)
+    taken = mistakes(first, run.labels, len(run.words))
     rows = []
     for label in np.argsort(means, kind="stable"):
         other = int(taken[label].argmax())
@@ -45,16 +43,9 @@ def words(run: Run) -> list[Block]:
     return [Table(caption, ["word", "rows", "MAP@3", "top-1", "most taken for"], rows, wide=True)]
 
 
-def confusion_counts(run: Run) -> np.ndarray:
-    """How often the SuperLearner's first guess is each word for each, (num_words, num_words) int64."""
-    found: np.ndarray = confusion_matrix(run.labels, run.guesses(SUPER).guesses[:, 0], labels=range(len(run.words)))
-    return found
-
-
 def confused_pairs(run: Run) -> list[Block]:
     """The pairs that are mistaken for each other most, with drawings of each mistake."""
-    taken = confusion_counts(run)
-    np.fill_diagonal(taken, 0)
+    taken = mistakes(run.guesses(SUPER).guesses[:, 0], run.labels, len(run.words))
     both = np.triu(taken + taken.T)
     order = np.argsort(-both, axis=None, kind="stable")[:PAIRS]
     blocks: list[Block] = []
@@ -88,7 +79,7 @@ def hardest(run: Run) -> list[Block]:
 
 def disputed(run: Run) -> list[Block]:
     """Rows on which the learners, each sure of itself, disagree most: by the Jensen-Shannon divergence."""
-    names = run.readable(name for name in run.scores if run.kinds[name] == "base")
+    names = run.readable(run.learners)
     if len(names) < 2:
         return [Missing("A dispute takes two learners whose predictions are there.")]
     rows = np.argsort(-divergence(run, names), kind="stable")[:SHOWN]
