@@ -35,7 +35,7 @@ def measure(profile: str, runs: int) -> Measured:
         f"Seconds with Python's start. Chromium, from disk, without a network: {DESK} pixels wide and light, {PHONE} "
         "and dark; accessibility by axe-core, WCAG 2.1 A and AA and its best practices."
     )
-    return Measured(f"report_{profile}", f"The report of the {profile} profile", rows, [note, *findings.all()])
+    return Measured("report", f"The report of the {profile} profile", rows, [note, *findings.all()], profile)
 
 
 @one_paragraph_errors

@@ -101,12 +101,14 @@ class Measured(NamedTuple):
         title: over the table.
         rows: its lines.
         notes: what one must know to read the figures.
+        profile: of the run that was measured, where results of several profiles stand beside each other.
     """
 
     name: str
     title: str
     rows: list[Row]
     notes: list[str]
+    profile: str = ""
 
 
 def arguments(description: str | None) -> argparse.ArgumentParser:
@@ -200,7 +202,7 @@ def hardware() -> str:
 
 
 def record(measured: Measured, command: Sequence[str], folder: Path) -> Path:
-    """Write what was measured, every single run of it, to <folder>/<name>.json."""
+    """Write what was measured, every single run of it, to <folder>/<name>.json or <name>_<profile>.json."""
     found = {
         "benchmark": measured.name,
         "title": measured.title,
@@ -212,7 +214,7 @@ def record(measured: Measured, command: Sequence[str], folder: Path) -> Path:
         "rows": [_row(row) for row in measured.rows],
         "notes": measured.notes,
     }
-    path = folder / f"{measured.name}.json"
+    path = folder / f"{'_'.join(filter(None, (measured.name, measured.profile)))}.json"
     with whole_file(path) as file:
         file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
