@@ -1,6 +1,6 @@
 # Sketchstack. `make` without a target lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint tune experiments bench bench-data bench-train bench-effects bench-plain bench-kills bench-stack bench-coverage bench-report bench-scores submit reproduce compare report data profile
+.PHONY: help setup repro test lint tune experiments bench bench-data bench-train bench-effects bench-gpu bench-plain bench-kills bench-stack bench-coverage bench-report bench-scores submit reproduce compare report data profile
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON := .venv/bin/python
@@ -65,6 +65,9 @@ bench-train: $(INSTALLED) ## training steps of every learner, fed and from memor
 
 bench-effects: $(INSTALLED) ## what each means of training is worth on 60 words of data/mini; can be stopped and goes on
 	@$(PYTHON) -m bench.effects
+
+bench-gpu: $(INSTALLED) ## on a machine with a GPU: drawings/s at the kaggle profile's sizes, mini's scores at GPU sizes
+	@$(PYTHON) -m bench.gpu
 
 bench-plain: $(INSTALLED) ## plain references in the time of a trained learner of the mini profile: LEARNER=strokenet
 	@$(PYTHON) -m bench.plain $(or $(LEARNER),$(error which learner? make bench-plain LEARNER=strokenet))

@@ -149,7 +149,8 @@ def run_child(module: str, home: Path, cache: Path | None = None) -> dict[str, f
     Raises:
         SketchstackError: it failed; with what it wrote.
     """
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)} | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
+    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
+    environment = {**os.environ, "PYTHONPATH": path} | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})
     done = subprocess.run(
         [sys.executable, "-m", module], cwd=home, env=environment, capture_output=True, text=True, check=False
     )

@@ -22,7 +22,7 @@ from pipeline.words import load_words
 
 PAIRS = 6  # of blocks
 BLOCK = 1.0  # seconds that a block should last
-GPU_STEPS = 200
+GPU_STEPS = 100
 
 
 def first_learner(params: Params) -> Learner:
