@@ -19,14 +19,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $@
 
-$(CHECKED): $(INSTALLED) params.yaml $(wildcard pipeline/learners/*.py pipeline/metalearners/*.py)
-	@$(PYTHON) -m pipeline.check
+$(CHECKED): $(INSTALLED) params.yaml $(wildcard pipeline/learners/*.py pipeline/stacking/metalearners/*.py)
+	@$(PYTHON) -m pipeline.commands.check
 	@touch $@
 
 repro: $(CHECKED) ## run what has changed of the pipeline, raw drawings to ranked submissions
-	@if test -d models/base; then $(PYTHON) -m pipeline.clean; fi
+	@if test -d models/base; then $(PYTHON) -m pipeline.commands.clean; fi
 	dvc repro
-	@test reports/report.html -nt dvc.lock || $(PYTHON) -m pipeline.report
+	@test reports/report.html -nt dvc.lock || $(PYTHON) -m pipeline.commands.report
 
 test: $(INSTALLED) ## the fast tests, then the slow ones
 	$(PYTEST) -m 'not slow'
@@ -38,21 +38,21 @@ lint: $(INSTALLED) ## ruff (rules and format) and mypy
 	mypy
 
 submit: $(INSTALLED) ## send the best submission (or NAME=...) to Kaggle, or show exactly what would be sent
-	@$(PYTHON) -m pipeline.submit --send $(NAME)
+	@$(PYTHON) -m pipeline.commands.submit $(NAME)
 
 reproduce: $(INSTALLED) ## make a submission of ledger.csv anew and compare the bytes: NAME=super_learner, AT=REVISION
-	@$(PYTHON) -m pipeline.reproduce $(or $(NAME),$(error which submission? make reproduce NAME=super_learner)) \
+	@$(PYTHON) -m pipeline.commands.reproduce $(or $(NAME),$(error which submission? make reproduce NAME=super_learner)) \
 		$(if $(AT),--at $(AT))
 
 data: $(INSTALLED) ## fetch raw files: NAME=mini FROM=FOLDER copies them, NAME=kaggle downloads them
-	@$(PYTHON) -m pipeline.data $(or $(NAME),$(error which data? make data NAME=mini FROM=FOLDER, or NAME=kaggle)) \
+	@$(PYTHON) -m pipeline.commands.fetch $(or $(NAME),$(error which data? make data NAME=mini FROM=FOLDER, or NAME=kaggle)) \
 		$(if $(FROM),--from '$(FROM)')
 
 profile: $(INSTALLED) ## put profiles/NAME.yaml in force as params.yaml (FORCE=1 gives edits up)
-	@$(PYTHON) -m pipeline.profile $(or $(NAME),$(error which profile? make profile NAME=synthetic)) $(if $(FORCE),--force)
+	@$(PYTHON) -m pipeline.commands.profile $(or $(NAME),$(error which profile? make profile NAME=synthetic)) $(if $(FORCE),--force)
 
 tune: $(INSTALLED) ## search a learner's params: LEARNER=lstm TRIALS=30; can be stopped and goes on
-	@$(PYTHON) -m pipeline.tune $(or $(LEARNER),$(error which learner? make tune LEARNER=lstm)) \
+	@$(PYTHON) -m pipeline.commands.tune $(or $(LEARNER),$(error which learner? make tune LEARNER=lstm)) \
 		$(if $(TRIALS),--trials $(TRIALS))
 
 bench: bench-data bench-train ## the benchmarks of data and of training
@@ -89,11 +89,11 @@ bench-scores: $(INSTALLED) ## write the scores of the run that is there as bench
 	@$(PYTHON) -m bench.scores
 
 compare: $(INSTALLED) ## is B better than A? A=strokenet B=seresnet, or revisions: A=HEAD~1 B=super_learner
-	@$(PYTHON) -m pipeline.compare $(or $(A),$(error what? make compare A=strokenet B=seresnet)) \
+	@$(PYTHON) -m pipeline.commands.compare $(or $(A),$(error what? make compare A=strokenet B=seresnet)) \
 		$(or $(B),$(error with what? make compare A=strokenet B=seresnet)) $(if $(ROPE),--rope $(ROPE))
 
 experiments: $(INSTALLED) ## what `dvc exp run` has kept, the best first: MAP@3, and the params that differ
-	@$(PYTHON) -m pipeline.experiments
+	@$(PYTHON) -m pipeline.commands.experiments
 
 report: $(INSTALLED) ## scores, plots and drawings of the run that is there, on one page (HOURLY=2.5 tells what it cost)
-	@$(PYTHON) -m pipeline.report $(if $(HOURLY),--hourly $(HOURLY))
+	@$(PYTHON) -m pipeline.commands.report $(if $(HOURLY),--hourly $(HOURLY))

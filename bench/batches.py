@@ -15,11 +15,11 @@ import numpy as np
 from bench import reference
 from bench.competition import run_benchmark, run_shuffle, write_copies
 from bench.tables import Bar, Measured, Row, arguments, in_turn, rate
-from pipeline.batches import Batches
-from pipeline.drawings import Drawings, Shards, open_shards
-from pipeline.encodings import Distortion, pen_movements, random_distortion, raster, set_threads
-from pipeline.errors import one_paragraph_errors
-from pipeline.params import LearnerParams, Params
+from pipeline.drawings.batches import Batches
+from pipeline.drawings.encodings import Distortion, pen_movements, random_distortion, raster, set_threads
+from pipeline.drawings.shards import Drawings, Shards, open_shards
+from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.params import LearnerParams, Params
 
 PICTURES, MOVEMENTS = "mobilenet", "lstm"  # the learners whose encoding and augmentation are measured
 BATCH_SIZE = 512

@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import yaml
 
 from bench.tables import ROOT, Measured, publish
-from pipeline.errors import SketchstackError
-from pipeline.fitting import LOGS
-from pipeline.params import Params, load_params
+from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.params import Params, load_params
+from pipeline.training.fitting import LOGS
 
 PROFILE = ROOT / "profiles" / "mini.yaml"
 APART = 10**16 + 10**7  # between the key_ids of copies: more than any key_id, and the reference puts them elsewhere

@@ -8,10 +8,10 @@ import sys
 import numpy as np
 
 from bench.tables import RESULTS, Bar, Measured, Row, record, show
-from pipeline.compare import compare
-from pipeline.contenders import Contender
-from pipeline.errors import one_paragraph_errors
-from pipeline.words import Words
+from pipeline.comparison.contenders import Contender
+from pipeline.comparison.statistics import compare
+from pipeline.drawings.words import Words
+from pipeline.foundation.errors import one_paragraph_errors
 
 WORDS = Words.from_names(f"word{number:03}" for number in range(20))
 PAIRS, ROWS, FOLDS = 1000, 4000, 5

@@ -21,10 +21,10 @@ from rich.table import Table
 
 from bench.competition import mini_params, run_child, run_shuffle
 from bench.tables import RESULTS, ROOT, WIDTH, Bar, Measured, Row, hardware, markdown_table, mean_and_spread, record
-from pipeline.artefacts import file_hash, whole_file
-from pipeline.errors import one_paragraph_errors
-from pipeline.params import LearnerParams, Params, Pseudo, fingerprint
-from pipeline.rawfiles import training_files
+from pipeline.foundation.artefacts import file_hash, whole_file
+from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.params import LearnerParams, Params, Pseudo, fingerprint
+from pipeline.raw.files import training_files
 
 LEARNER = "seresnet"
 OTHER_WORDS = "those of a run on other words"
@@ -65,11 +65,20 @@ SEEDS = 3
 SCRATCH = ROOT / "checkpoints" / "effects"
 LONGEST = 120  # seconds of a run
 SOURCES = (
-    "bench/effects_once.py", "pipeline/batches.py", "pipeline/drawings.py", "pipeline/encodings.py",
-    "pipeline/learners/_base.py", "pipeline/learners/_torch.py", f"pipeline/learners/{LEARNER}.py",
-    "bench/train_once.py", "pipeline/fitting.py", "pipeline/metrics.py", "pipeline/params.py", "pipeline/pseudo.py",
-    "pipeline/strokes.py",
-)  # fmt: skip
+    "bench/effects_once.py",
+    "pipeline/drawings/batches.py",
+    "pipeline/drawings/shards.py",
+    "pipeline/drawings/encodings.py",
+    "pipeline/learners/_base.py",
+    "pipeline/learners/_torch.py",
+    f"pipeline/learners/{LEARNER}.py",
+    "bench/train_once.py",
+    "pipeline/training/fitting.py",
+    "pipeline/predictions/metrics.py",
+    "pipeline/foundation/params.py",
+    "pipeline/training/pseudo.py",
+    "pipeline/drawings/strokes.py",
+)
 HEADER = ("", "params", "MAP@3", "difference", "seconds")
 NOTES = [
     f"Words: of the sorted words every {EVERY}th, the first {WORDS} of them. Trained on two folds, scored on the "

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from bench.first_batch_once import HELD_OUT
 from bench.train_once import first_learner, training_rows
-from pipeline.checkpoints import Checkpoint
-from pipeline.drawings import NO_LABEL, Shards
-from pipeline.fitting import open_folds, others
+from pipeline.drawings.shards import NO_LABEL, Shards
+from pipeline.foundation.params import Params, load_params
 from pipeline.learners._base import Learner
-from pipeline.metrics import map_at_3, top3
-from pipeline.params import Params, load_params
-from pipeline.pseudo import relabelled, sure_labels
+from pipeline.predictions.metrics import map_at_3, top3
+from pipeline.training.checkpoints import Checkpoint
+from pipeline.training.fitting import open_folds, others
+from pipeline.training.pseudo import relabelled, sure_labels
 
 
 def main() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 from bench.competition import run_benchmark, run_child, run_shuffle, write_copies
 from bench.first_batch_once import LEARNER
 from bench.tables import Bar, Measured, Row, arguments
-from pipeline.errors import one_paragraph_errors
-from pipeline.params import Params
+from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.params import Params
 
 
 def measure(params: Params, scratch: Path, runs: int, rows: int | None) -> Measured:

@@ -6,18 +6,18 @@ import json
 import time
 from pathlib import Path
 
-from pipeline.drawings import open_shards
-from pipeline.encodings import set_threads
-from pipeline.fitting import FOLDS, others
+from pipeline.drawings.encodings import set_threads
+from pipeline.drawings.shards import open_shards
+from pipeline.drawings.words import load_words
+from pipeline.foundation.params import load_params
 from pipeline.learners._base import learner_class, load_learner
-from pipeline.params import load_params
-from pipeline.words import load_words
+from pipeline.training.fitting import FOLDS, others
 
 LEARNER, HELD_OUT = "seresnet", 0
 
 
 def first_batch() -> int:
-    """Do as `pipeline.train` does, from reading params.yaml to the first batch, and give the batch's size."""
+    """Do as `pipeline.stages.train` does, from reading params.yaml to the first batch, and give the batch's size."""
     params = load_params()
     set_threads(params.threads)
     words = load_words(FOLDS)

@@ -15,11 +15,11 @@ from bench.competition import mini_params, run_child, run_shuffle, scratch_folde
 from bench.first_batch_once import HELD_OUT
 from bench.tables import ROOT, Measured, Row, arguments, record, show
 from bench.train import rows_of, run_learner
-from pipeline.drawings import open_shards
-from pipeline.errors import one_paragraph_errors
+from pipeline.drawings.shards import open_shards
+from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.params import Params, load_params
 from pipeline.learners._base import available
-from pipeline.metrics import map_at_3, top3
-from pipeline.params import Params, load_params
+from pipeline.predictions.metrics import map_at_3, top3
 
 # mini's networks, several times as large, in as many passes as a GPU makes in two minutes or so.
 SIZES: dict[str, dict[str, dict[str, Any]]] = {

@@ -13,10 +13,10 @@ import numpy as np
 
 from bench.first_batch_once import HELD_OUT
 from bench.train_once import first_learner, gpu, training_rows
-from pipeline.checkpoints import Checkpoint
-from pipeline.fitting import open_folds
-from pipeline.metrics import map_at_3, top3
-from pipeline.params import load_params
+from pipeline.foundation.params import load_params
+from pipeline.predictions.metrics import map_at_3, top3
+from pipeline.training.checkpoints import Checkpoint
+from pipeline.training.fitting import open_folds
 
 
 def main() -> None:

@@ -20,8 +20,8 @@ from rich.table import Table
 
 from bench.competition import scratch_folder
 from bench.tables import RESULTS, ROOT, WIDTH, commit, hardware, machine
-from pipeline.artefacts import whole_file
-from pipeline.errors import SketchstackError, one_paragraph_errors
+from pipeline.foundation.artefacts import whole_file
+from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.learners._base import available
 from tests.lives import HELD_OUT, Life
 from tests.toy import write_project
@@ -77,7 +77,7 @@ def prove(learner: str, scratch: Path, seed: int) -> Proof:
     """
     begun = time.monotonic()
     commands = {
-        "undisturbed": ["pipeline.train", learner, str(HELD_OUT)],
+        "undisturbed": ["pipeline.stages.train", learner, str(HELD_OUT)],
         "killed": ["tests.lives", learner, str(seed)],
     }
     for name in commands:

@@ -27,13 +27,13 @@ from bench import reference
 from bench.competition import mini_params, run_shuffle, scratch_folder, seconds_of, write_copies
 from bench.first_batch_once import HELD_OUT
 from bench.tables import RESULTS, Bar, Measured, Row, record, show
-from pipeline.drawings import Shards, open_shards
-from pipeline.encodings import identity, raster, set_threads
-from pipeline.errors import SketchstackError, one_paragraph_errors
-from pipeline.fitting import others
-from pipeline.metrics import map_at_3, top3
-from pipeline.params import Params
-from pipeline.predictions import model_folder
+from pipeline.drawings.encodings import identity, raster, set_threads
+from pipeline.drawings.shards import Shards, open_shards
+from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
+from pipeline.foundation.params import Params
+from pipeline.predictions.cache import model_folder
+from pipeline.predictions.metrics import map_at_3, top3
+from pipeline.training.fitting import others
 
 if TYPE_CHECKING:
     import torch

@@ -9,9 +9,9 @@ import time
 
 from bench.browser import DESK, PHONE, checked
 from bench.tables import RESULTS, Bar, Measured, Row, record, show
-from pipeline.errors import one_paragraph_errors
-from pipeline.params import load_params
-from pipeline.report.__main__ import PLACE
+from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.params import load_params
+from pipeline.report.page import PLACE
 
 LONGEST = {"synthetic": 60.0}  # seconds; other profiles have OTHERS
 OTHERS, LARGEST = 300.0, 15.0  # seconds, MB
@@ -22,7 +22,7 @@ def measure(profile: str, runs: int) -> Measured:
     seconds = []
     for _ in range(runs):
         start = time.monotonic()
-        subprocess.run([sys.executable, "-m", "pipeline.report"], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([sys.executable, "-m", "pipeline.commands.report"], check=True, stdout=subprocess.DEVNULL)
         seconds.append(time.monotonic() - start)
     findings = checked(PLACE)
     none = (Bar("ours", "≤", 0),)

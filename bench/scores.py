@@ -15,9 +15,9 @@ import pandas as pd
 
 from bench.competition import seconds_of
 from bench.tables import RESULTS, ROOT, commit, hardware, markdown_table, mean_and_spread
-from pipeline.artefacts import whole_file
-from pipeline.errors import SketchstackError, one_paragraph_errors
-from pipeline.params import Params, load_params
+from pipeline.foundation.artefacts import whole_file
+from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
+from pipeline.foundation.params import Params, load_params
 
 SCORES = Path("models/meta/fold_scores.csv")
 RANKING = Path("submissions/ranking.csv")

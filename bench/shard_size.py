@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from bench.competition import run_benchmark, run_shuffle, write_copies
 from bench.tables import Bar, Measured, Row, arguments, in_turn, rate
-from pipeline.drawings import open_shard
-from pipeline.errors import one_paragraph_errors
-from pipeline.params import Params
+from pipeline.drawings.shards import open_shard
+from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.params import Params
 
 CODECS = ("lz4", "zstd")
 TIMES = 20  # that a run reads all shards: once takes milliseconds

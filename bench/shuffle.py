@@ -13,8 +13,8 @@ from pyarrow import csv
 from bench import reference
 from bench.competition import run_benchmark, run_shuffle, write_copies
 from bench.tables import Bar, Measured, Row, arguments, in_turn, rate
-from pipeline.errors import one_paragraph_errors
-from pipeline.params import Params
+from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.params import Params
 
 COPIES = 10
 REFERENCE = 100_000  # rows that a run of the published way reads

@@ -7,7 +7,7 @@ import re
 import time
 from pathlib import Path
 
-from pipeline.shuffle import main
+from pipeline.stages.shuffle import main
 
 
 def peak() -> float:

@@ -14,7 +14,7 @@ import numpy as np
 
 from bench.competition import run_child, scratch_folder
 from bench.tables import RESULTS, Bar, Measured, Row, record, show
-from pipeline.errors import one_paragraph_errors
+from pipeline.foundation.errors import one_paragraph_errors
 
 SIZES = (10_000, 100_000, 1_000_000)
 LARGEST_PLAIN = 10_000  # rows that StackingClassifier gets: it holds all in float64, several times

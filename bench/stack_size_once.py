@@ -17,12 +17,13 @@ from sklearn.ensemble import StackingClassifier
 from sklearn.model_selection import PredefinedSplit
 
 from bench.tables import ROOT
-from pipeline.metalearners import load_metalearner
-from pipeline.metalearners._base import FACTS
-from pipeline.metrics import log_loss
-from pipeline.params import load_params
-from pipeline.rows import Rows
-from pipeline.stack import CachedLearner, Stack, limit_threads
+from pipeline.foundation.params import load_params
+from pipeline.predictions.metrics import log_loss
+from pipeline.stacking.metalearners import load_metalearner
+from pipeline.stacking.metalearners._base import FACTS
+from pipeline.stacking.mlens_parts import CachedLearner
+from pipeline.stacking.rows import Rows
+from pipeline.stacking.super_learner import Stack, limit_threads
 
 THREADS = 2
 STACK = load_params(ROOT / "profiles" / "kaggle.yaml").stack

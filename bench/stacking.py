@@ -19,18 +19,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bench.tables import RESULTS, Bar, Measured, Row, hardware, markdown_table, record, show
-from pipeline.artefacts import whole_file
-from pipeline.balance import Method, draw_evenly, gains
-from pipeline.bootstrap import interval, resampled_means
-from pipeline.calibration import Calibrated
-from pipeline.errors import SketchstackError, one_paragraph_errors
-from pipeline.metrics import precision_at_3, top3
-from pipeline.params import Params, load_params
-from pipeline.predictions import read_learner
-from pipeline.rows import Rows, read_rows
-from pipeline.scoreboard import SUPER
-from pipeline.stack import Stack, cached, limit_threads, load_metalearners
-from pipeline.words import load_words
+from pipeline.drawings.words import load_words
+from pipeline.foundation.artefacts import whole_file
+from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
+from pipeline.foundation.params import Params, load_params
+from pipeline.predictions.bootstrap import interval, resampled_means
+from pipeline.predictions.cache import read_learner
+from pipeline.predictions.metrics import precision_at_3, top3
+from pipeline.stacking.calibration import Calibrated
+from pipeline.stacking.mlens_parts import cached
+from pipeline.stacking.rows import Rows, read_rows
+from pipeline.stacking.scoreboard import SUPER
+from pipeline.stacking.super_learner import Stack, limit_threads, load_metalearners
+from pipeline.submissions.balance import Method, draw_evenly, gains
 
 SAMPLES = 2000  # bootstrap samples of an interval
 DRAWS = 5  # of rows as the test set has them, to measure balancing on

@@ -21,8 +21,8 @@ from typing import Any, Literal, NamedTuple
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.artefacts import whole_file
-from pipeline.environment import processor, versions
+from pipeline.foundation.artefacts import whole_file
+from pipeline.foundation.environment import processor, versions
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "bench" / "results"

@@ -12,9 +12,9 @@ import yaml
 
 from bench.competition import mini_params, run_child, run_shuffle, scratch_folder, write_copies
 from bench.tables import Bar, Measured, Row, arguments, in_turn, publish, show
-from pipeline.errors import one_paragraph_errors
+from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.params import Params
 from pipeline.learners._base import available
-from pipeline.params import Params
 
 PERCENT = "% of the time"
 

@@ -12,13 +12,13 @@ import time
 from collections.abc import Iterable, Iterator
 
 from bench.first_batch_once import HELD_OUT
-from pipeline.batches import AHEAD, Batch
-from pipeline.drawings import Shards
-from pipeline.encodings import num_threads, set_threads
-from pipeline.fitting import FOLDS, open_folds, others
+from pipeline.drawings.batches import AHEAD, Batch
+from pipeline.drawings.encodings import num_threads, set_threads
+from pipeline.drawings.shards import Shards
+from pipeline.drawings.words import load_words
+from pipeline.foundation.params import Params, load_params
 from pipeline.learners._base import Learner, load_learner
-from pipeline.params import Params, load_params
-from pipeline.words import load_words
+from pipeline.training.fitting import FOLDS, open_folds, others
 
 PAIRS = 6  # of blocks
 BLOCK = 1.0  # seconds that a block should last
@@ -26,7 +26,7 @@ GPU_STEPS = 100
 
 
 def first_learner(params: Params) -> Learner:
-    """The first learner of `ensemble`, as `pipeline.train` makes it."""
+    """The first learner of `ensemble`, as `pipeline.stages.train` makes it."""
     set_threads(params.threads)
     name, words = params.ensemble[0], load_words(FOLDS)
     return load_learner(

@@ -10,11 +10,15 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline import score, shuffle, stack, submit, synthesize
-from pipeline.drawings import open_shards
-from pipeline.params import load_params
-from pipeline.predictions import model_folder, write_predictions
-from pipeline.words import load_words, spell
+from pipeline.drawings.shards import open_shards
+from pipeline.drawings.words import load_words, spell
+from pipeline.foundation.params import load_params
+from pipeline.predictions.cache import model_folder, write_predictions
+from pipeline.stages import score, stack, submit
+from pipeline.stages import shuffle as shuffle_stage
+from pipeline.stages import synthesize as synthesize_stage
+from pipeline.synthetic import competition as synthesize
+from pipeline.synthetic import drawing
 from tests.conftest import ROOT, run_main
 
 LEARNERS = {"gru": 3.4, "seresnet": 4.2}  # and how much likelier each finds what is drawn
@@ -38,18 +42,18 @@ def finish_run(home: Path) -> dict[int, str]:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             patch.setenv(name, "1")  # stages set them; this puts them back afterwards
         shown = _synthesize(patch)
-        run_main(shuffle)
+        run_main(shuffle_stage)
         for name in LEARNERS:
             _predict(name, shown)
-        for module, arguments in ((stack, ()), (submit, ()), (score, ("--all",))):
-            run_main(module, *arguments)
+        for module in (stack, submit, score):
+            run_main(module)
     return shown
 
 
 def _synthesize(patch: pytest.MonkeyPatch) -> dict[int, str]:
     """Run the stage, and note what it draws in each row."""
     drawn: list[str] = []
-    draw, row, shown = synthesize.draw, synthesize.row, {}
+    draw, row, shown = drawing.draw, synthesize.row, {}
 
     def noting(word: str, *rest: object, **how: object) -> object:
         drawn.append(word)
@@ -62,7 +66,7 @@ def _synthesize(patch: pytest.MonkeyPatch) -> dict[int, str]:
 
     patch.setattr(synthesize, "draw", noting)
     patch.setattr(synthesize, "row", noted)
-    run_main(synthesize, "synthetic")
+    run_main(synthesize_stage, "synthetic")
     return shown
 
 

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from pipeline.artefacts import file_hash
-from pipeline.batches import Batch
-from pipeline.checkpoints import Checkpoint
-from pipeline.encodings import raster
+from pipeline.drawings.batches import Batch
+from pipeline.drawings.encodings import raster
+from pipeline.foundation.artefacts import file_hash
+from pipeline.foundation.params import LearnerParams, load_params
 from pipeline.learners._base import EpochRow, average_decay
 from pipeline.learners._keras import KerasLearner
-from pipeline.params import LearnerParams, load_params
+from pipeline.training.checkpoints import Checkpoint
 from tests.toy import NUM_WORDS, toy_drawings
 
 if TYPE_CHECKING:

@@ -27,14 +27,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline import train
-from pipeline.artefacts import file_hash
-from pipeline.batches import Batch
-from pipeline.drawings import TEST, Shards, open_shards
-from pipeline.encodings import identity
-from pipeline.fitting import CHECKPOINTS, FOLDS, LOGS, ready_learner
+from pipeline.drawings.batches import Batch
+from pipeline.drawings.encodings import identity
+from pipeline.drawings.shards import TEST, Shards, open_shards
+from pipeline.foundation.artefacts import file_hash
+from pipeline.foundation.params import load_params
 from pipeline.learners._base import Learner, learner_class
-from pipeline.params import load_params
+from pipeline.stages import train
+from pipeline.training.fitting import CHECKPOINTS, FOLDS, LOGS, ready_learner
 
 HELD_OUT = 0
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
@@ -156,7 +156,7 @@ def ended(child: int) -> int:
 
 
 def run_stage(name: str) -> None:
-    """Do what `python -m pipeline.train` does."""
+    """Do what `python -m pipeline.stages.train` does."""
     sys.argv = ["train", name, str(HELD_OUT)]
     train.main()
 

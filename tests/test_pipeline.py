@@ -108,10 +108,10 @@ def commit(folder: Path, message: str) -> None:
 
 def test_a_recorded_submission_is_reproduced_and_after_a_change_the_change_is_named(clone):
     commit(clone, "a run")
-    record = [sys.executable, "-m", "pipeline.submit", "--record", "super_learner", "--public", "0.5"]
+    record = [sys.executable, "-m", "pipeline.commands.submit", "--record", "super_learner", "--public", "0.5"]
     run(*record, cwd=clone)
     commit(clone, "the ledger")
-    reproduce = [sys.executable, "-m", "pipeline.reproduce", "super_learner"]
+    reproduce = [sys.executable, "-m", "pipeline.commands.reproduce", "super_learner"]
     assert "super_learner: the same bytes as recorded" in run(*reproduce, cwd=clone)
     assert not (clone / "logs" / "reproduce" / "super_learner").exists()
 
@@ -138,7 +138,7 @@ def test_an_experiment_runs_what_its_param_changes_and_nothing_else(clone):
     said = run("dvc", "exp", "run", "--name", "narrow", "-S", "learners.lstm.network.units=8", cwd=clone)
     stages = re.findall(r"Running stage '([^']+)'", said)
     assert stages == [*(f"train@lstm-{fold}" for fold in range(3)), "stack", "submit", "score", "report"]
-    shown = run("env", "COLUMNS=140", sys.executable, "-m", "pipeline.experiments", cwd=clone)
+    shown = run("env", "COLUMNS=140", sys.executable, "-m", "pipeline.commands.experiments", cwd=clone)
     assert "learners.lstm.network.units 8 instead of 64" in shown
     assert re.search(r"narrow .*[+-]0\.\d{4} ", " ".join(shown.split()))
     assert "learners.lstm.network.units" in run("dvc", "params", "diff", cwd=clone)
@@ -153,7 +153,11 @@ def test_a_stage_stopped_by_bad_input_says_why_in_one_paragraph(clone):
     params["learners"]["lstm"]["network"]["unitz"] = 3
     (clone / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False))
     done = subprocess.run(
-        [sys.executable, "-m", "pipeline.train", "lstm", "0"], cwd=clone, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pipeline.stages.train", "lstm", "0"],
+        cwd=clone,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 1
     assert "learners.lstm.network.unitz is unknown" in " ".join(done.stderr.split())

@@ -20,12 +20,12 @@ import numpy as np
 import pyarrow as pa
 import yaml
 
-from pipeline.batches import Batch
-from pipeline.checkpoints import Checkpoint
-from pipeline.drawings import NO_LABEL, SCHEMA, SUMMARY, TEST, Shard, Shards, shard_hashes, write_shard
+from pipeline.drawings.batches import Batch
+from pipeline.drawings.shards import NO_LABEL, SCHEMA, SUMMARY, TEST, Shard, Shards, shard_hashes, write_shard
+from pipeline.drawings.words import Words
+from pipeline.foundation.params import load_params
 from pipeline.learners._base import Learner, load_learner
-from pipeline.params import load_params
-from pipeline.words import Words
+from pipeline.training.checkpoints import Checkpoint
 from tests.conftest import ROOT
 from tests.lives import ended, fork, preload
 

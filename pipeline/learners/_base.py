@@ -22,15 +22,16 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save
 
-from pipeline.artefacts import file_hash
-from pipeline.batches import Batch, Batches, made_ahead, some_rows
-from pipeline.checkpoints import Checkpoint, State
-from pipeline.drawings import Drawings, Shards
-from pipeline.encodings import Distortion, identity, mirror, pen_movements, points
-from pipeline.errors import SketchstackError
-from pipeline.params import InitialWeights, LearnerParams, Training, check_keywords
-from pipeline.predictions import BASE
-from pipeline.progress import progress_bar
+from pipeline.drawings.batches import Batch, Batches, made_ahead, some_rows
+from pipeline.drawings.encodings import Distortion, identity, mirror, pen_movements, points
+from pipeline.drawings.shards import Drawings, Shards
+from pipeline.foundation.artefacts import file_hash
+from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.params import InitialWeights, LearnerParams, Training
+from pipeline.foundation.progress import progress_bar
+from pipeline.foundation.signatures import check_keywords
+from pipeline.predictions.cache import BASE
+from pipeline.training.checkpoints import Checkpoint, State
 
 LEARNERS = Path(__file__).parent
 PREDICT = 512  # drawings predicted at a time
@@ -135,7 +136,7 @@ class Learner(ABC):
     Attributes:
         encode: drawings, their distortion and keyword params → the network's inputs.
         network: the number of words and keyword params → a network of those inputs that gives (B, num_words) logits.
-        search: what `pipeline.tune` cannot guess from types, by the place in the block; see there.
+        search: what `pipeline.training.study` cannot guess from types, by the place in the block; see there.
         several_devices: whether several can train it together.
         devices: how many train it together, a process each.
         rank: which of them this process is; the first, 0, does all that is done once.

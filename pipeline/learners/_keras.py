@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.batches import Batch
-from pipeline.checkpoints import State
-from pipeline.errors import SketchstackError
+from pipeline.drawings.batches import Batch
+from pipeline.foundation.errors import SketchstackError
 from pipeline.learners._base import DROPOUT, SHORT_OF_MEMORY, Learner, rising_decay
+from pipeline.training.checkpoints import State
 
 if TYPE_CHECKING:
     import keras

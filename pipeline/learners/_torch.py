@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch.nn.functional import cross_entropy
 
-from pipeline.batches import Batch
-from pipeline.checkpoints import Checkpoint, State
-from pipeline.drawings import Shards
-from pipeline.errors import SketchstackError
+from pipeline.drawings.batches import Batch
+from pipeline.drawings.shards import Shards
+from pipeline.foundation.errors import SketchstackError
 from pipeline.learners._base import DROPOUT, SHORT_OF_MEMORY, EpochLog, Found, Learner, average_decay
+from pipeline.training.checkpoints import Checkpoint, State
 
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
 PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn.functional import avg_pool2d, conv2d
 
-from pipeline.checkpoints import State
-from pipeline.encodings import num_channels, raster
+from pipeline.drawings.encodings import num_channels, raster
+from pipeline.foundation.params import Count, Share, Widths
 from pipeline.learners._torch import TorchLearner
-from pipeline.params import Count, Share, Widths
+from pipeline.training.checkpoints import State
 
 
 class Learner(TorchLearner):

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from pipeline.encodings import num_features, pen_movements
+from pipeline.drawings.encodings import num_features, pen_movements
+from pipeline.foundation.params import Count, Share, Widths
 from pipeline.learners._keras import KerasLearner
-from pipeline.params import Count, Share, Widths
 
 if TYPE_CHECKING:
     import keras

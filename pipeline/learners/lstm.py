@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from pipeline.encodings import num_features, pen_movements
+from pipeline.drawings.encodings import num_features, pen_movements
+from pipeline.foundation.params import Count, Share, Widths
 from pipeline.learners._torch import TorchLearner
-from pipeline.params import Count, Share, Widths
 
 
 class Learner(TorchLearner):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pipeline.encodings import num_channels, raster
-from pipeline.errors import SketchstackError
+from pipeline.drawings.encodings import num_channels, raster
+from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.params import Share
 from pipeline.learners._keras import KerasLearner
-from pipeline.params import Share
 
 if TYPE_CHECKING:
     import keras

@@ -10,9 +10,9 @@ from kymatio.scattering2d.filter_bank import filter_bank
 from torch import nn
 from torch.nn.functional import conv2d
 
-from pipeline.encodings import num_channels, raster
+from pipeline.drawings.encodings import num_channels, raster
+from pipeline.foundation.params import Count, Share
 from pipeline.learners._torch import TorchLearner
-from pipeline.params import Count, Share
 
 TAIL = 0.01  # share of a wavelet's absolute sum that may be cut off its ends
 TINY = 1e-8  # keeps the slope of a modulus finite at 0

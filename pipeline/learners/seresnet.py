@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from pipeline.encodings import num_channels, raster
+from pipeline.drawings.encodings import num_channels, raster
+from pipeline.foundation.params import Count, Share, Widths
 from pipeline.learners._torch import TorchLearner
-from pipeline.params import Count, Share, Widths
 
 
 class Learner(TorchLearner):

@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.nn.functional import pad
 
-from pipeline.encodings import STROKES, points
+from pipeline.drawings.encodings import STROKES, points
+from pipeline.foundation.params import Count, Share, Widths
 from pipeline.learners._torch import TorchLearner
-from pipeline.params import Count, Share, Widths
 
 CANVAS = 2.0  # its side: x and y lie in -1..1
 DOT = 1 / 16  # by how much each stroke is lengthened, so that one of a single point leaves ink; of CANVAS

@@ -8,9 +8,9 @@ import torch
 from torch import nn
 from torch.nn.functional import gelu, pad, scaled_dot_product_attention
 
-from pipeline.encodings import STROKES, points
+from pipeline.drawings.encodings import STROKES, points
+from pipeline.foundation.params import Count, Share, Widths
 from pipeline.learners._torch import TorchLearner
-from pipeline.params import Count, Share, Widths
 
 OCTAVES = 4  # of sines and cosines that tell where a point lies: at 8 a canvas, the finest wave is a few lines wide
 FEATURES = 3 * (1 + 2 * OCTAVES) + 3  # of a point before any are learned: see `described`

@@ -11,15 +11,15 @@ import numpy as np
 import pandas as pd
 from scipy.stats import ks_2samp
 
-from pipeline.drawings import TEST
-from pipeline.errors import SketchstackError
-from pipeline.metrics import precision_at_3
+from pipeline.drawings.shards import TEST
+from pipeline.foundation.errors import SketchstackError
+from pipeline.predictions.metrics import precision_at_3
 from pipeline.report.blocks import Block, Chart, Palette, Paragraph, Table
 from pipeline.report.charts import figure
 from pipeline.report.run import Run, columns
 from pipeline.report.statistics import LEAST_COMPARED, STATISTICS, UNITS, statistics_of, two_sample_test
-from pipeline.rows import FOLDS
-from pipeline.scoreboard import SUPER
+from pipeline.stacking.rows import FOLDS
+from pipeline.stacking.scoreboard import SUPER
 
 COUNTRIES = 12  # shown; the others are one row
 MOST_ROWS = 200_000  # of the training rows whose strokes are measured

@@ -11,16 +11,16 @@ import numpy as np
 import yaml
 from scipy.stats import spearmanr
 
-from pipeline import ledger
-from pipeline.artefacts import file_hash
-from pipeline.drawings import SUMMARY
-from pipeline.environment import environment
-from pipeline.git import git
-from pipeline.nested import flattened
+from pipeline.drawings.shards import SUMMARY
+from pipeline.foundation.artefacts import file_hash
+from pipeline.foundation.environment import environment
+from pipeline.foundation.git import git
+from pipeline.foundation.nested import flattened
 from pipeline.report.blocks import Block, Chart, Missing, Palette, Table
 from pipeline.report.charts import figure
 from pipeline.report.run import LOGS, Run
-from pipeline.rows import FOLDS
+from pipeline.stacking.rows import FOLDS
+from pipeline.submissions import ledger
 
 LOCK = Path("dvc.lock")
 HASH = 12  # digits shown

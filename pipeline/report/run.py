@@ -13,15 +13,15 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.contenders import Contender, read
-from pipeline.drawings import TEST, Shards, open_shards
-from pipeline.errors import SketchstackError
-from pipeline.metrics import CHUNK
-from pipeline.params import Params
-from pipeline.predictions import BASE, cached_share
-from pipeline.rows import FOLDS
-from pipeline.sources import META, mapped
-from pipeline.words import Words, load_words
+from pipeline.comparison.contenders import Contender, read
+from pipeline.drawings.shards import TEST, Shards, open_shards
+from pipeline.drawings.words import Words, load_words
+from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.params import Params
+from pipeline.predictions.cache import BASE, cached_share
+from pipeline.predictions.metrics import CHUNK
+from pipeline.stacking.rows import FOLDS
+from pipeline.submissions.sources import META, mapped
 
 CURVES, LOGS = Path("models/curves"), Path("logs")
 

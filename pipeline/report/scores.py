@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.bootstrap import interval, resampled_means
-from pipeline.calibration import BINS, bins_of, calibration_error, scaled
-from pipeline.errors import SketchstackError
-from pipeline.metalearners._base import evenly_spread
-from pipeline.metrics import precision_at_3
+from pipeline.foundation.errors import SketchstackError
+from pipeline.predictions.bootstrap import interval, resampled_means
+from pipeline.predictions.metrics import precision_at_3
 from pipeline.report.blocks import Block, Chart, Missing, Palette, Paragraph, Table
 from pipeline.report.charts import figure
 from pipeline.report.run import Run
-from pipeline.scoreboard import SUPER
-from pipeline.sources import META
+from pipeline.stacking.calibration import BINS, bins_of, calibration_error, scaled
+from pipeline.stacking.metalearners._base import evenly_spread
+from pipeline.stacking.scoreboard import SUPER
+from pipeline.submissions.sources import META
 
 SAMPLES = 2000  # bootstrap samples of an interval
 MOST_ROWS = 20_000  # looked at for a reliability diagram

@@ -6,8 +6,8 @@ import warnings
 
 import numpy as np
 
-from pipeline.drawings import Shard, Shards
-from pipeline.rows import facts_of
+from pipeline.drawings.shards import Shard, Shards
+from pipeline.stacking.rows import facts_of
 
 STATISTICS = ("strokes", "points", "seconds", "length", "width", "height")
 UNITS = {

@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.metrics import CHUNK
+from pipeline.predictions.metrics import CHUNK
 from pipeline.report.blocks import Block, Missing, Paragraph, Pictures
 from pipeline.report.run import Run
 from pipeline.report.statistics import statistics_of
 from pipeline.report.words import entropy, pictures
-from pipeline.scoreboard import SUPER
+from pipeline.stacking.scoreboard import SUPER
 
 SHOWN = 24
 LEAST = np.float32(1e-6)  # a probability, before its logarithm
@@ -70,7 +70,7 @@ def suspected_mislabels(run: Run) -> list[Block]:
     blocks: list[Block] = [
         Paragraph(
             f"{len(rows):,} of {len(run.labels):,} rows ({len(rows) / len(run.labels):.1%}) are suspected by confident "
-            "learning (cleanlab). `python -m pipeline.relabel` exports them with pictures and takes corrections back."
+            "learning (cleanlab). `sketchstack relabel` exports them with pictures and takes corrections back."
         ),
         Pictures("mislabel", "The surest: the word that each bears, then three guesses.", _shown(run, rows)),
     ]

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from pipeline.metrics import CHUNK, precision_at_3
-from pipeline.pictures import drawn
+from pipeline.drawings.pictures import drawn
+from pipeline.predictions.metrics import CHUNK, precision_at_3
 from pipeline.report.blocks import Block, Missing, Paragraph, Picture, Pictures, Table
 from pipeline.report.run import Run
-from pipeline.scoreboard import SUPER, mistakes
+from pipeline.stacking.scoreboard import SUPER, mistakes
 
 PAIRS = 6  # most confused
 EACH = 3  # drawings of each direction of a pair

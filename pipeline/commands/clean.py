@@ -1,0 +1,31 @@
+"""Remove fitted learners and folds that params.yaml no longer names: models/base is hashed whole, strangers and all."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.params import Params, load_params
+from pipeline.predictions.cache import BASE
+
+
+def strangers(params: Params, base: Path = BASE) -> list[Path]:
+    """The folders of a base learner that is not trained, or of a fold that is not in `folds`."""
+    named = {base / name / f"fold{held_out}" for name in params.base_learners for held_out in params.folds}
+    learners = [folder for folder in sorted(base.glob("*")) if folder.is_dir()]
+    gone = [folder for folder in learners if folder.name not in params.base_learners]
+    folds = [fold for folder in learners if folder not in gone for fold in sorted(folder.glob("fold*"))]
+    return gone + [fold for fold in folds if fold not in named]
+
+
+@one_paragraph_errors
+def main() -> None:
+    """Remove every stranger and say so."""
+    for folder in strangers(load_params()):
+        shutil.rmtree(folder)
+        print(f"removed {folder}, which params.yaml no longer names")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,346 @@
+"""A fitted learner as one file that runs without Sketchstack: ONNX, or TorchScript where the learner is a torch one.
+
+    sketchstack export_model lstm 0 exported/lstm.onnx
+    sketchstack export_model lstm 0 exported/lstm.pt --format torchscript
+
+The file takes what the learner's encoding gives, any number of drawings at a time, and returns their probabilities:
+
+    images         uint8 (N, side, side, channels) of a picture encoding; or
+    points         float32 (N, T, features) of any other, with
+    lengths        int32 (N,), the points of each drawing
+    probabilities  float32 (N, num_words), each row summing to 1, in the order of the words in the file's metadata
+
+ONNX is the default, and the safer choice: the file is a graph of known operations over arrays. A TorchScript file is a
+program, and whoever loads one runs what stands in it; take none from strangers. The model itself is read from
+safetensors, which hold arrays alone.
+
+A file gets its name only after it has given the learner's own probabilities for held-out drawings. Both compute in
+float32 on the CPU, whatever the training used, and without the mean over mirror images (`mirror_test`).
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.drawings.encodings import identity, set_threads
+from pipeline.drawings.shards import open_shards
+from pipeline.drawings.words import Words, load_words
+from pipeline.foundation.artefacts import file_hash, whole_file
+from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
+from pipeline.foundation.params import Params, learner_of, load_params
+from pipeline.learners._base import Learner, learner_class, load_learner
+from pipeline.predictions.cache import model_folder, read_predictions
+from pipeline.training.fitting import others
+
+if TYPE_CHECKING:
+    import onnx
+    import torch
+
+FOLDS = Path("folds")
+ROWS = 300  # held-out drawings that a file is checked with
+ALONE = 16  # of them, those that are also predicted one at a time
+TRACED = 7  # drawings that the network is shown while its operations are written down
+TOLERANCE = 1e-5  # of a probability; rounding makes a tenth of it
+OPSET = 17  # of ONNX's operations, which every runtime since 2022 knows
+INPUTS = {1: ("images",), 2: ("points", "lengths")}  # names by how many arrays the encoding gives
+OUTPUT, BATCH = "probabilities", "drawings"
+# A GPU rounds otherwise, and Keras's TensorFlow models are the ones that convert.
+ON_CPU = {"CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}
+
+Run = Callable[[Sequence[np.ndarray]], np.ndarray]  # inputs in the order of INPUTS → probabilities
+
+
+def export_model(name: str, held_out: int, out: Path, *, kind: str) -> None:
+    """Write the model of a learner that did not see fold `held_out` as a file, and check it; whole or not at all.
+
+    Args:
+        name: the learner's.
+        held_out: the fold.
+        out: takes the file; nothing must be there.
+        kind: onnx or torchscript.
+
+    Raises:
+        SketchstackError: there is no such learner, fold or model, or the model is of other params or words; `out` is
+            in the way or cannot be written; the learner cannot take that form, or comes out with other numbers.
+    """
+    check_place(out)
+    if kind == "torchscript" and not _is_torch(learner_class(learner_of(name))):
+        raise SketchstackError(f"TorchScript is for torch learners, and {name} runs in Keras; use --format onnx.")
+    params, words = load_params(), load_words(FOLDS)
+    learner = fitted(name, held_out, params, words)
+    drawings = open_shards([FOLDS / f"fold{held_out}"])[:ROWS]
+    inputs = learner.inputs(drawings, identity(len(drawings)))
+    expected = learner.predict(inputs)
+    arrays = inputs if isinstance(inputs, tuple) else (inputs,)
+    about = description(learner, name, held_out, words)
+    try:
+        with whole_file(out) as beside:
+            try:
+                run = write(kind, learner, [array[:TRACED] for array in arrays], beside, about)
+                difference = check(run, arrays, expected)
+            except BaseException:
+                beside.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        raise SketchstackError(f"{out} cannot be written: {error.strerror}; choose another place.") from None
+    print(
+        f"{out}: {out.stat().st_size / 1e6:.2f} MB; takes {' and '.join(INPUTS[len(arrays)])}, gives {OUTPUT}. Over "
+        f"{len(drawings)} drawings of fold {held_out} they differ from the learner's own by {difference:.1e} at most, "
+        f"with the same top 3."
+    )
+
+
+def check_place(out: Path) -> None:
+    """Refuse to replace anything.
+
+    Raises:
+        SketchstackError: `out` exists.
+    """
+    if out.exists():
+        raise SketchstackError(f"{out} is in the way; remove it, or name a file that is not there yet.")
+
+
+def fitted(name: str, held_out: int, params: Params, words: Words) -> Learner:
+    """The model of a learner and fold, for float32 on the CPU.
+
+    Raises:
+        SketchstackError: there is no such learner or fold, it is not trained yet, or with other params or words.
+    """
+    others(params.folds, held_out)  # tells of a fold that is none
+    learner_class(learner_of(name))  # tells of a name that is no learner better than the params can
+    block = params.learner(learner_of(name))
+    folder = model_folder(name, held_out)
+    if not folder.exists():
+        raise SketchstackError(
+            f"{folder} is not there: {name} is not trained without fold {held_out}; run `dvc repro`."
+        )
+    read_predictions(folder, words=words, learner_hash=params.learner_hash(name))
+    set_threads(params.threads)
+    plain = block.training.model_copy(update={"precision": "float32", "compile": False})
+    learner = load_learner(
+        learner_of(name),
+        block.model_copy(update={"training": plain}),
+        num_words=len(words),
+        seed=(params.seed, held_out),
+        threads=params.threads,
+    )
+    learner.load(folder)
+    return learner
+
+
+def description(learner: Learner, name: str, held_out: int, words: Words) -> dict[str, str]:
+    """What a file says of itself: all that its user needs, as texts by name."""
+    encode = type(learner).encode
+    return {
+        "made_by": "sketchstack",
+        "learner": name,
+        "held_out_fold": str(held_out),
+        "weights_sha256": file_hash(model_folder(name, held_out) / "weights.safetensors"),
+        "words": json.dumps(words.names, ensure_ascii=False),
+        "encoding": json.dumps({"function": encode.__name__, **learner.params.encoding}),
+        "encoding_doc": inspect.getdoc(encode) or "",
+    }
+
+
+def write(kind: str, learner: Learner, sample: Sequence[np.ndarray], path: Path, about: dict[str, str]) -> Run:
+    """Write a fitted learner to a file, and open that.
+
+    Args:
+        kind: onnx or torchscript.
+        learner: on the CPU.
+        sample: inputs of a few drawings.
+        path: takes the file.
+        about: its metadata.
+
+    Raises:
+        SketchstackError: the learner cannot take that form.
+    """
+    of_torch = _is_torch(type(learner))
+    try:
+        if kind == "torchscript":
+            return _torchscript(learner, sample, path, about)
+        graph = _onnx_of_torch(learner, sample) if of_torch else _onnx_of_keras(learner, sample)
+        return _onnx(graph, path, about)
+    except OSError:
+        raise
+    except Exception as error:  # of torch, TensorFlow, onnx or its runtime
+        remedy = "; --format torchscript may take it" if kind == "onnx" and of_torch else ""
+        said = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise SketchstackError(f"this network cannot be written as {kind} ({said}){remedy}.") from error
+
+
+def _is_torch(learner: type[Learner]) -> bool:
+    return any(base.__name__ == "TorchLearner" for base in learner.__mro__)  # by name, lest torch be imported to ask
+
+
+def _traceable(learner: Any, inputs: int) -> torch.nn.Module:
+    """A torch learner's network from encoded drawings to probabilities, as `TorchLearner.predict` goes."""
+    import torch
+
+    class OfImages(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = learner.model
+
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return self.network(images.permute(0, 3, 1, 2).float() / 255).softmax(1)
+
+    class OfPoints(OfImages):
+        def forward(self, points: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+            return self.network(points, lengths.long()).softmax(1)
+
+    module = OfImages() if inputs == 1 else OfPoints()
+    return module.eval().requires_grad_(False)
+
+
+def _torchscript(learner: Learner, sample: Sequence[np.ndarray], path: Path, about: dict[str, str]) -> Run:
+    import torch
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it is deprecated, and notes each number that Python reads from a tensor
+        traced = torch.jit.trace(_traceable(learner, len(sample)), tuple(map(torch.from_numpy, sample)))
+        torch.jit.save(traced, path, _extra_files={name: text.encode() for name, text in about.items()})
+        opened = torch.jit.load(path)
+
+    @torch.inference_mode()
+    def run(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        return opened(*map(torch.from_numpy, arrays)).numpy()
+
+    return run
+
+
+def _onnx_of_torch(learner: Learner, sample: Sequence[np.ndarray]) -> onnx.ModelProto:
+    """Through the exporter that traces: torch's newer one (dynamo=True) does not follow packed sequences."""
+    import io
+
+    import onnx
+    import torch
+
+    from pipeline.learners._keras import without_stderr
+
+    names, written = INPUTS[len(sample)], io.BytesIO()
+    with warnings.catch_warnings(), without_stderr():  # it is deprecated, and doubts other batch sizes: see `check`
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            _traceable(learner, len(sample)),
+            tuple(map(torch.from_numpy, sample)),
+            written,  # type: ignore[arg-type]
+            input_names=[*names],
+            output_names=[OUTPUT],
+            dynamic_axes={name: {0: BATCH} for name in (*names, OUTPUT)},
+            opset_version=OPSET,
+            dynamo=False,
+        )
+    return onnx.load_from_string(written.getvalue())
+
+
+def _onnx_of_keras(learner: Any, sample: Sequence[np.ndarray]) -> onnx.ModelProto:
+    import tensorflow as tf
+    import tf2onnx
+    from onnx import numpy_helper
+
+    signature = [
+        tf.TensorSpec([None, *array.shape[1:]], array.dtype, name)
+        for array, name in zip(sample, INPUTS[len(sample)], strict=True)
+    ]
+
+    @tf.function(input_signature=signature)
+    def probabilities(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        logits = learner.model(inputs[0] if len(inputs) == 1 else [*inputs], training=False)
+        return {OUTPUT: tf.nn.softmax(logits)}
+
+    graph, _ = tf2onnx.convert.from_function(probabilities, signature, opset=OPSET)
+    # Constants that the network computed while it was built become inputs; here they are constants again.
+    constants = {inside.name: value for value, inside in probabilities.get_concrete_function().graph.captures}
+    for made in [each for each in graph.graph.input if each.name in constants]:
+        graph.graph.input.remove(made)
+        graph.graph.initializer.append(numpy_helper.from_array(constants[made.name].numpy(), made.name))
+    return graph
+
+
+def _onnx(graph: onnx.ModelProto, path: Path, about: dict[str, str]) -> Run:
+    import onnx
+    import onnxruntime
+
+    for each in (*graph.graph.input, *graph.graph.output):
+        each.type.tensor_type.shape.dim[0].dim_param = BATCH
+    graph.graph.name = about["learner"]
+    onnx.helper.set_model_props(graph, about)
+    onnx.checker.check_model(graph, full_check=True)
+    onnx.save(graph, path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+
+    def run(arrays: Sequence[np.ndarray]) -> np.ndarray:
+        return session.run([OUTPUT], dict(zip(names, arrays, strict=True)))[0]
+
+    return run
+
+
+def check(run: Run, arrays: Sequence[np.ndarray], expected: np.ndarray) -> float:
+    """Compare a file's probabilities with the learner's own: of all rows at once, and of the first ones alone.
+
+    Args:
+        run: the file.
+        arrays: inputs of N drawings.
+        expected: (N, num_words) the learner's probabilities.
+
+    Returns:
+        The largest difference of two probabilities.
+
+    Raises:
+        SketchstackError: it is above TOLERANCE, or the three most probable words are others (unless they are as
+            probable, within TOLERANCE).
+    """
+    alone = range(min(ALONE, len(expected)))
+    try:
+        found = np.concatenate([run(arrays), *(run([array[row : row + 1] for array in arrays]) for row in alone)])
+    except Exception as error:  # of torch or onnx's runtime
+        said = str(error).strip().partition("\n")[0]
+        raise SketchstackError(f"the file does not run for any number of drawings ({said}).") from error
+    expected = np.concatenate([expected, expected[: len(alone)]])
+    if found.shape != expected.shape:
+        raise SketchstackError(f"the file gives probabilities {found.shape} where the learner gives {expected.shape}.")
+    difference = float(np.abs(found - expected).max())
+    if not difference <= TOLERANCE:  # NaN is no small difference
+        raise SketchstackError(
+            f"the file does not give the learner's probabilities: they differ by up to {difference:.1e}, and "
+            f"{TOLERANCE:.0e} is allowed. Nothing was written."
+        )
+    top3, same = (np.argsort(-each, axis=1, kind="stable")[:, :3] for each in (found, expected))
+    gaps = np.abs(np.take_along_axis(expected, top3, 1) - np.take_along_axis(expected, same, 1)).max(1)
+    if (gaps > TOLERANCE).any():
+        raise SketchstackError(
+            f"the file names other words than the learner for {int((gaps > TOLERANCE).sum())} of {len(gaps)} drawings. "
+            "Nothing was written."
+        )
+    return difference
+
+
+@one_paragraph_errors
+def main() -> None:
+    """Write a fitted learner as one file that runs without Sketchstack, checked against the learner."""
+    parser = argparse.ArgumentParser(prog="sketchstack export_model", description=main.__doc__)
+    parser.add_argument("learner", help="a file of pipeline/learners")
+    parser.add_argument("held_out", type=int, metavar="fold", help="the fold that the model did not see")
+    parser.add_argument("out", type=Path, help="the file to write")
+    parser.add_argument(
+        "--format", choices=["onnx", "torchscript"], default="onnx",
+        help="onnx unless given; torchscript, for torch learners, is a program: whoever loads the file runs it",
+    )  # fmt: skip
+    given = parser.parse_args()
+    os.environ.update(ON_CPU)  # before a framework is imported
+    export_model(given.learner, given.held_out, given.out, kind=given.format)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Is one run or learner better than another: candidates, statistics, plot."""

@@ -1,0 +1,1 @@
+"""Rows → shards → arrays: words, strokes, encodings, batches."""

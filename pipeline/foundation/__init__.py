@@ -1,0 +1,1 @@
+"""What every room rests on: params, errors, artefacts, environment, progress, git."""

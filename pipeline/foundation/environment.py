@@ -1,0 +1,70 @@
+"""What a run's bytes depend on beside the repository: the interpreter, the processor, the libraries."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from pipeline.foundation.artefacts import whole_file
+
+LIBRARIES = (
+    "keras", "lightgbm", "mlens", "numba", "numpy", "opencv-python-headless", "ortools", "pandas", "pyarrow",
+    "scikit-learn", "scipy", "tensorflow", "tensorflow-cpu", "torch",
+)  # fmt: skip
+
+
+RECORD = Path("logs/submit/environment.json")
+GPUS = Path("/proc/driver/nvidia/gpus")
+
+
+def environment() -> dict[str, str]:
+    """Versions by name, of the libraries that are there, and the processor's model."""
+    found = {"python": platform.python_version(), "system": platform.system(), "processor": processor()}
+    if GPUS.exists():  # NVIDIA's driver tells without torch
+        lines = [line for path in sorted(GPUS.glob("*/information")) for line in path.read_text().splitlines()]
+        found["gpus"] = ", ".join(line.partition(":")[2].strip() for line in lines if line.startswith("Model:"))
+    return found | versions(LIBRARIES)
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Versions by name, of the libraries that are there."""
+    found = {}
+    for name in libraries:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def processor() -> str:
+    """The processor's model."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def as_text(known: dict[str, str]) -> str:
+    """An environment in one line."""
+    return "; ".join(f"{name}={version}" for name, version in known.items())
+
+
+def from_text(text: str) -> dict[str, str]:
+    """What `as_text` wrote."""
+    pairs = (part.partition("=") for part in text.split("; ") if "=" in part)
+    return {name: version for name, _, version in pairs}
+
+
+def record_environment(hashes: Sequence[str]) -> None:
+    """Note in logs/ what files of these SHA-256 were made with: in a manifest it would change the hash of an output."""
+    with whole_file(RECORD) as file:
+        file.write_text(json.dumps({"environment": as_text(environment()), "made": list(hashes)}, indent=1) + "\n")
+
+
+def recorded_environment(sha256: str) -> str:
+    """What a file was made with, in one line; empty if it was made elsewhere."""
+    known = json.loads(RECORD.read_text()) if RECORD.exists() else {"made": []}
+    return str(known["environment"]) if sha256 in known["made"] else ""

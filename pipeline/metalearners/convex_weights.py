@@ -1,9 +1,0 @@
-"""A weighted mean of the learners' probabilities."""
-
-from __future__ import annotations
-
-from pipeline.metalearners._base import ConvexCombination
-
-
-class MetaLearner(ConvexCombination):
-    """One weight a learner, on the simplex, so that the mixture's log loss is least."""

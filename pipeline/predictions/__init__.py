@@ -1,0 +1,1 @@
+"""Cached predicted probabilities, metrics, bootstrap."""

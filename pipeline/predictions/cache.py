@@ -1,0 +1,197 @@
+"""The prediction cache: what each fitted learner says of rows that it never saw, on disk and checked on reading.
+
+models/base/<learner>/fold<k>/oof.npy      float16 (rows of fold k, num_words), memory-mappable
+                              test.npy     float16 (test rows, num_words)
+                              rows.npy     int64, the key_ids of oof.npy's rows
+                              metrics.json MAP@3, top-1, log loss, the digest of the rows that the model was
+                                           trained on, and the hashes that reading checks
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.drawings.words import Words
+from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.params import Params
+from pipeline.predictions import metrics
+
+BASE = Path("models/base")
+
+
+def model_folder(learner: str, held_out: int, base: Path = BASE) -> Path:
+    """Where the model of a learner that did not see fold `held_out` lives, with its predictions."""
+    return base / learner / f"fold{held_out}"
+
+
+def rows_digest(key_ids: np.ndarray) -> int:
+    """A 64-bit sum over key_ids, whatever their order: that of two sets together is the sum of theirs, modulo 2**64.
+
+    Each is mixed first, by the finaliser of SplitMix64, so that other rows do not add up to the same.
+    """
+    mixed = np.ascontiguousarray(key_ids, np.int64).view(np.uint64).copy()
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
+        mixed = (mixed ^ (mixed >> np.uint64(shift))) * np.uint64(factor)
+    return int((mixed ^ (mixed >> np.uint64(31))).sum(dtype=np.uint64))
+
+
+def rows_hash(key_ids: np.ndarray) -> str:
+    """SHA-256 of key_ids in their order."""
+    return hashlib.sha256(np.ascontiguousarray(key_ids, np.int64).tobytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class FoldPredictions:
+    """One model's cached predictions.
+
+    Attributes:
+        oof: (rows, num_words) float16, memory-mapped; NaN where the prediction failed.
+        test: (test rows, num_words) float16, memory-mapped.
+        rows: (rows,) int64 key_ids of `oof`'s rows, in shard order, memory-mapped.
+        metrics: what metrics.json holds.
+    """
+
+    oof: np.ndarray
+    test: np.ndarray
+    rows: np.ndarray
+    metrics: dict[str, Any]
+
+
+def write_predictions(
+    folder: Path,
+    *,
+    oof: np.ndarray,
+    test: np.ndarray,
+    rows: np.ndarray,
+    test_rows: np.ndarray,
+    labels: np.ndarray,
+    words: Words,
+    learner_hash: str,
+    trained_on: np.ndarray,
+) -> dict[str, Any]:
+    """Cache a model's predictions in its folder and return the metrics written beside them.
+
+    Args:
+        folder: an existing folder.
+        oof: (rows, num_words) probabilities of the held-out rows.
+        test: (test rows, num_words) probabilities.
+        rows: (rows,) key_ids of `oof`'s rows.
+        test_rows: (test rows,) key_ids of `test`'s rows.
+        labels: (rows,) true labels of `oof`'s rows.
+        words: the words that the columns stand for.
+        learner_hash: fingerprint of all params that made the model.
+        trained_on: (M,) key_ids, in any order, of the rows whose words the model was shown.
+    """
+    oof, test = oof.astype(np.float16), test.astype(np.float16)
+    np.save(folder / "oof.npy", oof)
+    np.save(folder / "test.npy", test)
+    np.save(folder / "rows.npy", rows.astype(np.int64))
+    found = metrics.scores(oof, labels)
+    hashes = {"words": words.hash, "rows": rows_hash(rows), "test_rows": rows_hash(test_rows), "learner": learner_hash}
+    written = {**found, "rows": len(rows), "trained_on": f"{rows_digest(trained_on):016x}", "hashes": hashes}
+    (folder / "metrics.json").write_text(json.dumps(written, indent=2) + "\n")
+    return written
+
+
+def open_predictions(folder: Path) -> FoldPredictions:
+    """Open a model's cached predictions, memory-mapped, unchecked: `read_predictions` checks them."""
+    oof = np.load(folder / "oof.npy", mmap_mode="r")
+    test = np.load(folder / "test.npy", mmap_mode="r")
+    rows = np.load(folder / "rows.npy", mmap_mode="r")
+    return FoldPredictions(oof, test, rows, json.loads((folder / "metrics.json").read_text()))
+
+
+def read_predictions(folder: Path, *, words: Words, learner_hash: str) -> FoldPredictions:
+    """Open a model's cached predictions, memory-mapped, after checking that they belong to these words and params.
+
+    Raises:
+        SketchstackError: a file is missing, or a hash or a shape is not what it must be.
+    """
+    remedy = f"run `dvc repro` to predict anew, or remove {folder} if it is in the way."
+    try:
+        opened = open_predictions(folder)
+        oof, test, rows, hashes = opened.oof, opened.test, opened.rows, opened.metrics["hashes"]
+        int(opened.metrics["trained_on"], 16)
+    except (OSError, EOFError, ValueError, KeyError) as error:
+        raise SketchstackError(f"{folder} holds no complete predictions ({error}); {remedy}") from None
+    for name, expected in {"words": words.hash, "learner": learner_hash, "rows": rows_hash(rows)}.items():
+        if hashes.get(name) != expected:
+            raise SketchstackError(f"{folder} was made from other {name}: its hash is not the one in force; {remedy}")
+    if oof.shape != (len(rows), len(words)) or test.ndim != 2 or test.shape[1] != len(words):
+        raise SketchstackError(
+            f"{folder}: oof.npy is {oof.shape} and test.npy {test.shape}, but rows.npy has {len(rows)} rows and "
+            f"words.json {len(words)} words; {remedy}"
+        )
+    return opened
+
+
+@dataclass(frozen=True)
+class LearnerPredictions:
+    """All fold models' predictions of one learner; OOF rows are numbered fold by fold, each fold in shard order.
+
+    Attributes:
+        name: the learner's.
+        folds: predictions of the model that did not see fold 0, 1, ...
+    """
+
+    name: str
+    folds: tuple[FoldPredictions, ...]
+
+    @property
+    def rows(self) -> np.ndarray:
+        """(rows,) int64 key_ids of the OOF rows."""
+        return np.concatenate([fold.rows for fold in self.folds])
+
+    @property
+    def fold_sizes(self) -> list[int]:
+        """OOF rows of each fold."""
+        return [len(fold.rows) for fold in self.folds]
+
+    def oof(self, positions: np.ndarray) -> np.ndarray:
+        """OOF probabilities of some rows.
+
+        Args:
+            positions: (N,) OOF row numbers, in any order.
+
+        Returns:
+            (N, num_words) float32.
+        """
+        ends = np.cumsum(self.fold_sizes)
+        homes = np.searchsorted(ends, positions, side="right")
+        found = np.empty((len(positions), self.folds[0].oof.shape[1]), np.float32)
+        for home in np.unique(homes):
+            at = np.flatnonzero(homes == home)
+            found[at] = self.folds[home].oof[positions[at] - (ends[home] - len(self.folds[home].rows))]
+        return found
+
+    def test(self, positions: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Arithmetic mean over the fold models of the test probabilities of some rows, (N, num_words) float32."""
+        total = np.zeros_like(self.folds[0].test[positions], np.float32)
+        for fold in self.folds:
+            total += fold.test[positions]
+        return total / len(self.folds)
+
+
+def read_learner(name: str, params: Params, words: Words, base: Path = BASE) -> LearnerPredictions:
+    """Open the cached predictions of all fold models of a learner, checked against the params in force.
+
+    Raises:
+        SketchstackError: a fold's predictions are missing, stale or of another shape.
+    """
+    learner_hash = params.learner_hash(name)
+    folds = [
+        read_predictions(model_folder(name, held_out, base), words=words, learner_hash=learner_hash)
+        for held_out in params.folds
+    ]
+    return LearnerPredictions(name, tuple(folds))
+
+
+def cached_share(fold_rows: int, params: Params) -> int:
+    """How many rows of a fold (its first, in shard order) a learner caches: an equal share of `oof.max_rows` each."""
+    return min(fold_rows, params.oof.max_rows // len(params.folds))

@@ -1,0 +1,1 @@
+"""Files of Kaggle and Google → rows: formats, records, corrections, folds."""

@@ -1,0 +1,73 @@
+"""Columns of a CSV that somebody else wrote, and its key_ids: read as text, refused with the row and the remedy."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.foundation.errors import SketchstackError
+
+_INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # no sign, zeros, point or exponent that a 64-bit key_id does not need
+_INT64 = range(-(2**63), 2**63)
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
+    """Read some columns of a CSV that somebody else wrote, as text; other columns are passed over.
+
+    Raises:
+        SketchstackError: the file is missing, is not UTF-8, lacks a column, or a row has too few or too many fields.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header, *rows = list(csv.reader(file, strict=True)) or [[]]
+    except FileNotFoundError:
+        raise SketchstackError(f"{path} is missing; it must be a CSV with the columns {','.join(columns)}.") from None
+    except (UnicodeDecodeError, csv.Error, IsADirectoryError) as error:
+        raise SketchstackError(f"{path} cannot be read as a CSV in UTF-8 ({error}); save it anew as one.") from None
+    if missing := [column for column in columns if column not in header]:
+        raise SketchstackError(
+            f"{path} has no column {' and no column '.join(missing)}; its first line is {','.join(header)!r} and must "
+            f"name {','.join(columns)}."
+        )
+    for number, row in enumerate(rows, 1):
+        if len(row) != len(header):
+            raise SketchstackError(
+                f"{path} {row_place(number)} has {len(row)} fields, but the header names {len(header)}; mend that row."
+            )
+    return {column: [row[header.index(column)] for row in rows] for column in columns}
+
+
+def read_key_ids(path: Path, texts: Sequence[str]) -> np.ndarray:
+    """Turn a file's column of key_ids into (N,) int64.
+
+    Raises:
+        SketchstackError: a key_id is not a 64-bit integer, or stands there twice.
+    """
+    found: dict[int, int] = {}
+    for row, text in enumerate(texts, 1):
+        key_id = parsed_key_id(text)
+        if key_id is None:
+            raise SketchstackError(
+                f"{path} {row_place(row)} has the key_id {text!r}, which is not a 64-bit integer; read and write "
+                f"key_ids as text or int64 (a float rounds them)."
+            )
+        if key_id in found:
+            raise SketchstackError(
+                f"{path} {row_place(row)} has the key_id {key_id} again that row {found[key_id]} has; remove one."
+            )
+        found[key_id] = row
+    return np.fromiter(found, np.int64, len(found))
+
+
+def row_place(row: int) -> str:
+    """A row as people count it, and where an editor finds it."""
+    return f"row {row} (line {row + 1})" if row else "line 1"
+
+
+def parsed_key_id(text: str) -> int | None:
+    """The 64-bit integer that a text writes, None if it writes none."""
+    return int(text) if len(text) <= 20 and _INTEGER.fullmatch(text) and int(text) in _INT64 else None

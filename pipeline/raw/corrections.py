@@ -1,0 +1,171 @@
+"""corrections.csv: rows of the raw files that somebody has looked at, and what became of them. It is in git.
+
+    folder,key_id,word,becomes
+    data/mini,4793334654566400,vase,house_plant     it shows another word
+    data/mini,5316366879948800,skull,drop           it shows nothing
+    data/mini,6050793658515456,streetlight,keep     it is what it says
+
+shuffle applies the lines of the folder that it reads, so that cleaning is part of what a run is made from. The raw
+files stay as they are.
+"""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.drawings.words import Words, spell
+from pipeline.foundation.artefacts import whole_file
+from pipeline.foundation.errors import SketchstackError
+from pipeline.raw.columns import parsed_key_id, read_columns, row_place
+
+CORRECTIONS = Path("corrections.csv")
+DROP, KEEP = "drop", "keep"
+DROPPED = -2  # in place of a label; -1 is a label that is not known
+
+
+class Correction(NamedTuple):
+    """A line of corrections.csv.
+
+    Attributes:
+        folder: of the raw files, as params.yaml has it.
+        key_id: of the row.
+        word: that the row bears, in Kaggle's spelling.
+        becomes: the word that it shows, `drop` or `keep`.
+    """
+
+    folder: str
+    key_id: int
+    word: str
+    becomes: str
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """The corrections of one folder that change something, by key_id.
+
+    Attributes:
+        key_ids: (C,) int64, rising.
+        labels: (C,) int64 that the rows bear.
+        becomes: (C,) int64 labels that they get, or DROPPED.
+    """
+
+    key_ids: np.ndarray
+    labels: np.ndarray
+    becomes: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.key_ids)
+
+    def find(self, key_ids: np.ndarray, label: int) -> tuple[np.ndarray, np.ndarray]:
+        """Which of the rows of a label are corrected, and the number of the correction of each, both (n,) int64."""
+        if not len(self):
+            return np.empty(0, np.int64), np.empty(0, np.int64)
+        numbers = np.minimum(np.searchsorted(self.key_ids, key_ids), len(self) - 1)
+        found = np.flatnonzero((self.key_ids[numbers] == key_ids) & (self.labels[numbers] == label))
+        return found, numbers[found]
+
+
+def read_corrections(path: Path = CORRECTIONS) -> list[Correction]:
+    """All corrections; none where there is no file.
+
+    Raises:
+        SketchstackError: it is no CSV of these columns, a key_id is no integer or stands there twice, or a field is
+            blank.
+    """
+    if not path.exists():
+        return []
+    columns = read_columns(path, Correction._fields)
+    found: dict[tuple[str, int], Correction] = {}
+    for row, texts in enumerate(zip(*(columns[name] for name in Correction._fields), strict=True), 1):
+        folder, text, word, becomes = (each.strip() for each in texts)
+        key_id = parsed_key_id(text)
+        if key_id is None or not folder or not word or not becomes:
+            raise SketchstackError(
+                f"{path} {row_place(row)} is no correction: {','.join(texts)!r}; write a folder, a 64-bit key_id, the "
+                f"word of the row, and the word it shows, `{DROP}` or `{KEEP}`."
+            )
+        if (folder, key_id) in found:
+            raise SketchstackError(
+                f"{path} {row_place(row)} corrects {key_id} of {folder} again; remove one of the two."
+            )
+        found[folder, key_id] = Correction(folder, key_id, spell(word), spell(becomes))
+    return list(found.values())
+
+
+def corrections_of(folder: str, words: Words, every: bool, path: Path = CORRECTIONS) -> Corrected:
+    """The corrections of a folder as labels.
+
+    Args:
+        folder: of the raw files.
+        words: of the competition. Rows of other words are passed over, and a row that shows another word is dropped.
+        every: the competition has every word of the folder, so another word must be a mistake.
+        path: the file.
+
+    Raises:
+        SketchstackError: the file is broken, or every word is known and one of it is not.
+    """
+    changes = []
+    named = sorted({DROP, KEEP} & set(words.names))
+    for number, each in enumerate(read_corrections(path), 1):
+        if each.folder != folder:
+            continue
+        if named:
+            raise SketchstackError(f"{path} cannot be read for {folder}: {named[0]!r} is one of its words; rename it.")
+        for word in (each.word, each.becomes):
+            if every and word not in words.index and word not in (DROP, KEEP):
+                raise SketchstackError(
+                    f"{path} {row_place(number)}: {folder} has no word {word!r}; write one of its {len(words)} words, "
+                    f"`{DROP}` or `{KEEP}`."
+                )
+        if each.word in words.index and each.becomes not in (KEEP, each.word):
+            changes.append((each.key_id, words.index[each.word], words.index.get(each.becomes, DROPPED)))
+    columns = np.array(sorted(changes), np.int64).reshape(-1, 3)
+    return Corrected(columns[:, 0], columns[:, 1], columns[:, 2])
+
+
+def check_found(corrected: Corrected, found: Sequence[int], folder: str, words: Words) -> None:
+    """Refuse corrections of rows that are not there.
+
+    Args:
+        corrected: of the folder.
+        found: numbers of those that met their row.
+        folder: of the raw files.
+        words: that labels stand for.
+
+    Raises:
+        SketchstackError: it names the first, and how many there are.
+    """
+    missing = np.setdiff1d(np.arange(len(corrected)), found)
+    if len(missing):
+        key_id, word = corrected.key_ids[missing[0]], words.names[corrected.labels[missing[0]]]
+        raise SketchstackError(
+            f"{CORRECTIONS} corrects key_id {key_id} of the word {word!r}, but {folder} has no such row that can be "
+            f"read ({len(missing)} such lines); remove them, or bring back the raw files that they are of."
+        )
+
+
+def record(corrections: Iterable[Correction], path: Path = CORRECTIONS) -> int:
+    """Add corrections to the file, each in place of an earlier one of its row; say how many lines are new or other.
+
+    The file is written whole or not at all, sorted by folder and key_id; two processes at once lose nothing.
+    """
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        before = {each[:2]: each for each in read_corrections(path)}
+        after = before | {each[:2]: each for each in corrections}
+        with whole_file(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(Correction._fields)
+            writer.writerows(sorted(after.values()))
+        return sum(before.get(row) != each for row, each in after.items())
+    finally:
+        os.close(folder)

@@ -1,0 +1,319 @@
+"""Raw competition files: which there are, how each is packed and laid out, and its text in blocks of whole lines.
+
+Kaggle's CSVs and Google's ndjson, simplified or raw, plain, .gz, or in a .zip. A row is a line, so a broken quote
+spoils its own row and no other. What is wrong with a file stops the stage.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import gzip
+import lzma
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from pipeline.drawings.words import Words, spell
+from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.params import Params
+from pipeline.raw.records import BadRowError, csv_record, decoded_drawing, json_record
+
+COLUMNS = ("key_id", "drawing")  # what no file can do without
+TRAINING_COLUMNS = (*COLUMNS, "word")
+FIRST = 3  # rows that speak for their file
+SEARCHED = 100  # rows looked through for a drawing that shows whether the file is raw
+BLOCK = 2**22  # bytes read at a time
+LINE_FEED = ord("\n")
+LONGEST_LINE = 2**24  # bytes; a line that is longer is no row
+
+
+class RawFile(NamedTuple):
+    """A file of drawings.
+
+    Attributes:
+        path: where it lies; the .zip if it lies in one.
+        number: its number among all files.
+        word: its word as Kaggle spells it; None for the test set.
+        member: its name in the .zip.
+    """
+
+    path: Path
+    number: int
+    word: str | None
+    member: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+
+class Layout(NamedTuple):
+    """How a raw file is to be read.
+
+    Attributes:
+        columns: of a CSV; none for ndjson.
+        above: lines above the first row, the header included.
+        timed: whether it holds raw drawings, `[[x...], [y...], [t...]]` a stroke; None if its first rows do not tell.
+    """
+
+    columns: tuple[str, ...]
+    above: int
+    timed: bool | None
+
+
+class Block(NamedTuple):
+    """Some whole lines of a file.
+
+    Attributes:
+        first: number of the first line, from 1.
+        lines: how many there are.
+        text: (bytes,) uint8, each line ending in a line feed; None for one line that is longer than LONGEST_LINE.
+            It is overwritten when the next block is read.
+    """
+
+    first: int
+    lines: int
+    text: np.ndarray | None
+
+
+class Stream(Protocol):
+    """What is read of a file, packed or not."""
+
+    def readinto(self, into: memoryview, /) -> int | None:
+        """Fill a buffer; returns how many bytes there were, 0 at the end."""
+
+    def readline(self, limit: int, /) -> bytes:
+        """The next line with its end, or so many bytes of it."""
+
+
+def training_files(params: Params) -> tuple[Words, list[RawFile]]:
+    """The words and their files.
+
+    Raises:
+        SketchstackError: the folder is missing or empty, or `shuffle.words` names a word that has no file.
+    """
+    folder = Path(params.data.folder, params.data.train)
+    packed = folder.with_name(f"{folder.name}.zip")
+    if not folder.is_dir() and not packed.is_file():
+        raise SketchstackError(
+            f"the folder {folder} is missing, and there is no {packed.name}; fetch it with `make data "
+            f"NAME={params.profile}`, or name another in params.yaml under data."
+        )
+    place, paths = (folder, sorted(folder.iterdir())) if folder.is_dir() else (packed, [packed])
+    files = _by_word(place, [file for path in paths for file in _files_of(path)])
+    if not files:
+        raise SketchstackError(
+            f"{place} holds no <word>.csv or <word>.ndjson, plain, .gz or .zip; fetch the files with `make data`."
+        )
+    wanted = set(files) if params.shuffle.words == "all" else {spell(word) for word in params.shuffle.words}
+    for word in sorted(wanted - set(files)):
+        near = ", ".join(difflib.get_close_matches(word, files, 3)) or "no word like it"
+        raise SketchstackError(f"params.yaml, shuffle.words: unknown word {word!r}; {place} has {near}.")
+    words = Words.from_names(wanted)
+    if len(words) < 2:
+        raise SketchstackError(
+            f"{place} with shuffle.words gives {len(words)} of the two words that a competition needs at least; "
+            "name more in params.yaml, or fetch the files again with `make data`."
+        )
+    return words, [files[word]._replace(number=number) for number, word in enumerate(words.names)]
+
+
+def _files_of(path: Path) -> list[RawFile]:
+    """The files of drawings that a path stands for: itself, those in a .zip, or none."""
+    if path.name.startswith("."):
+        return []
+    if path.suffix != ".zip":
+        word = _stem(path.name)
+        return [RawFile(path, 0, spell(word))] if word else []
+    try:
+        with zipfile.ZipFile(path) as packed:
+            members = sorted(packed.namelist())
+    except zipfile.BadZipFile as error:
+        raise _damaged(path, error) from None
+    names = [(member, Path(member).name) for member in members if not member.startswith("__MACOSX")]
+    return [RawFile(path, 0, spell(_stem(name)), member) for member, name in names if _stem(name)]
+
+
+def _stem(name: str) -> str:
+    """The name of a file of drawings without its endings; empty if it is no such file."""
+    name = name.removesuffix(".gz")
+    stem = name.removesuffix(".csv").removesuffix(".ndjson")
+    return stem if stem != name else ""
+
+
+def _by_word(place: Path, files: Iterable[RawFile]) -> dict[str, RawFile]:
+    found: dict[str, RawFile] = {}
+    for file in files:
+        twin = found.setdefault(str(file.word), file)
+        if twin != file:
+            names = [Path(each.member or each.path).name for each in (twin, file)]
+            raise SketchstackError(f"{place} has {' and '.join(names)}, two files of one word; remove one of them.")
+    return found
+
+
+def test_file(params: Params, number: int) -> RawFile:
+    """The file of test drawings.
+
+    Raises:
+        SketchstackError: it is missing.
+    """
+    path = Path(params.data.folder, params.data.test)
+    for place in (path, path.with_name(f"{path.name}.gz"), path.with_name(f"{path.name}.zip")):
+        if place.is_file():
+            files = _files_of(place)
+            if len(files) != 1:
+                raise SketchstackError(
+                    f"{place} holds {len(files)} files of drawings in place of one; unpack {path.name} beside it."
+                )
+            return files[0]._replace(number=number, word=None)
+    raise SketchstackError(f"the test file {path} is missing; fetch it with `make data NAME={params.profile}`.")
+
+
+@contextmanager
+def _opened(raw: RawFile) -> Iterator[Stream]:
+    """The text of a file, unpacked.
+
+    Raises:
+        SketchstackError: a packed file breaks off or is damaged.
+    """
+    with ExitStack() as files:
+        try:
+            if raw.member:
+                member = files.enter_context(zipfile.ZipFile(raw.path)).open(raw.member)
+                stream: Any = files.enter_context(member)
+                if raw.member.endswith(".gz"):
+                    stream = files.enter_context(gzip.open(stream))
+            else:
+                stream = files.enter_context((gzip.open if raw.path.suffix == ".gz" else open)(raw.path, "rb"))
+            yield stream
+        except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, lzma.LZMAError, RuntimeError) as error:
+            raise _damaged(raw, error) from None
+
+
+def _damaged(raw: RawFile | Path, error: Exception) -> SketchstackError:
+    return SketchstackError(f"{raw} cannot be unpacked to its end ({error}); fetch it again with `make data`.")
+
+
+def layout_of(raw: RawFile) -> Layout:
+    """Look at a file's header and its first rows.
+
+    Raises:
+        SketchstackError: the file cannot be read as a whole: no rows, a column is missing, another word's file.
+    """
+    in_csv = ".csv" in Path(raw.member or raw.path).suffixes
+    with _opened(raw) as stream:
+        lines = _filled_lines(stream)
+        above, columns = _header(raw, lines) if in_csv else (0, ())
+        first, timed, rows = [], None, 0
+        for number, line in lines:
+            rows += 1
+            try:
+                record = csv_record(line, list(columns)) if in_csv else json_record(line)
+                timed = _is_raw(record) if timed is None else timed
+                first.append((number, record))
+            except BadRowError:
+                pass
+            if rows >= SEARCHED or (rows >= FIRST and timed is not None):
+                break
+    if not rows:
+        raise SketchstackError(f"{raw} has no rows; fetch it again with `make data`, or leave its word out.")
+    _check_first(raw, first[:FIRST])
+    return Layout(columns, above, timed)
+
+
+def _filled_lines(stream: Stream) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not blank, numbered from 1."""
+    number = 0
+    while line := stream.readline(LONGEST_LINE):
+        number += 1
+        if line.strip():
+            yield number, line
+
+
+def _header(raw: RawFile, lines: Iterator[tuple[int, bytes]]) -> tuple[int, tuple[str, ...]]:
+    """The number of the header's line, and its columns."""
+    number, header = next(lines, (1, b""))
+    try:
+        columns = next(csv.reader([header.decode("utf-8-sig")]), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise SketchstackError(
+            f"{raw}, line 1: the header is not CSV in UTF-8 with lines that end in a line feed ({error}). "
+            "Give the file the ending .gz or .zip if it is packed, or fetch it again with `make data`."
+        ) from None
+    for column in TRAINING_COLUMNS if raw.word else COLUMNS:
+        if column not in columns:
+            raise _missing_field(raw, 1, column, columns)
+    for column in columns:
+        if columns.count(column) > 1:
+            raise SketchstackError(f"{raw}, line {number}: the column {column!r} stands there twice; remove one.")
+    return number, tuple(columns)
+
+
+def _is_raw(record: dict[str, Any]) -> bool | None:
+    """Whether a record's drawing has times; None if it does not tell."""
+    drawing = decoded_drawing(record)
+    stroke = drawing[0] if isinstance(drawing, list) and drawing else None
+    return len(stroke) == 3 if isinstance(stroke, list) and len(stroke) in (2, 3) else None
+
+
+def _check_first(raw: RawFile, first: list[tuple[int, dict[str, Any]]]) -> None:
+    """Stop if the first records all lack a field or are all of another word: then it is the file that is wrong."""
+    for field in TRAINING_COLUMNS if raw.word else COLUMNS:
+        if first and all(field not in record for _, record in first):
+            raise _missing_field(raw, first[0][0], field, first[0][1])
+    if raw.word and first and all(spell(str(record["word"])) != raw.word for _, record in first if "word" in record):
+        line, record = first[0]
+        raise SketchstackError(
+            f"{raw}, line {line}: the word is {record.get('word')!r}, but the file's name says "
+            f"{_stem(Path(raw.member or raw.path).name)!r}; rename the file after its word, or fetch it again with "
+            "`make data`."
+        )
+
+
+def _missing_field(raw: RawFile, line: int, field: str, fields: Iterable[str]) -> SketchstackError:
+    return SketchstackError(
+        f"{raw}, line {line}: the column {field!r} is missing; there are {', '.join(fields) or 'none'}. "
+        "Fetch the file again with `make data`."
+    )
+
+
+def blocks(raw: RawFile, above: int) -> Iterator[Block]:
+    """The lines of a file behind the first `above`, about BLOCK bytes at a time.
+
+    Raises:
+        SketchstackError: a packed file breaks off or is damaged.
+    """
+    buffer, kept, line = bytearray(BLOCK + 1), 0, 1 + above
+    with _opened(raw) as stream:
+        for _ in range(above):
+            stream.readline(LONGEST_LINE)
+        while True:
+            if kept + 1 == len(buffer):
+                buffer = buffer + bytes(kept)
+            with memoryview(buffer)[kept:-1] as free:  # the last byte is for a line feed that the file may lack
+                got = stream.readinto(free) or 0
+            if not got and not kept:
+                return
+            filled = kept + got
+            if not got:  # the last line may lack its end
+                buffer[filled] = LINE_FEED
+                filled += 1
+            behind = buffer.rfind(b"\n", kept, filled) + 1
+            if behind:
+                lines = buffer.count(b"\n", 0, behind)
+                yield Block(line, lines, np.frombuffer(buffer, np.uint8, behind))
+                line += lines
+                buffer[: filled - behind] = buffer[behind:filled]
+                kept = filled - behind
+            elif filled < LONGEST_LINE:
+                kept = filled
+            else:
+                while (rest := stream.readline(BLOCK)) and not rest.endswith(b"\n"):
+                    pass
+                yield Block(line, 1, None)
+                line, kept = line + 1, 0

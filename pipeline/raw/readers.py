@@ -1,0 +1,243 @@
+"""Raw files → rows: blocks of lines by the compiled reader, odd lines by plain Python, rejects with reasons."""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.drawings.shards import NO_LABEL
+from pipeline.drawings.strokes import FIELDS, OTHER, WORD, Rows, read_lines, scratch
+from pipeline.drawings.words import Words
+from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.params import Params
+from pipeline.foundation.progress import progress_bar
+from pipeline.raw.corrections import CORRECTIONS, DROPPED, Corrected
+from pipeline.raw.files import LONGEST_LINE, Block, Layout, RawFile, blocks
+from pipeline.raw.records import LONGEST_FIELD, BadRowError, checked_row, csv_record, json_record
+from pipeline.raw.spill import Gathered, Parts, put_row
+
+TEST_SHARD = 65536  # rows of a test shard
+
+
+class Reject(NamedTuple):
+    """A row that was left out, as in rejects.csv. `line` counts from 1, the header included."""
+
+    file: str
+    line: int
+    key_id: str
+    reason: str
+
+    @property
+    def kind(self) -> str:
+        """The kind of its reason: what stands before the details."""
+        return self.reason.split(": ")[0]
+
+
+@dataclass
+class Read:
+    """What became of the rows of one raw file.
+
+    Attributes:
+        file: the raw file.
+        rejects: a CSV on disk of the rows that were refused, by line.
+        kept: rows that were taken, those included that turn out as duplicates.
+        reasons: how many rows were rejected, by kind of reason.
+        key_ids: int64 arrays, together those of the rows that were taken.
+        dropped: of those taken, the rows to leave out, because their key_id is taken or corrections.csv drops them.
+        corrected: numbers of the corrections that met their row.
+    """
+
+    file: RawFile
+    rejects: Path
+    kept: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+    key_ids: list[np.ndarray] = field(default_factory=list)
+    dropped: list[Reject] = field(default_factory=list)
+    corrected: list[int] = field(default_factory=list)
+
+    @property
+    def rows(self) -> int:
+        """How many rows the file has."""
+        return self.kept + sum(self.reasons.values())
+
+
+class RowReader:
+    """Reads the rows of one file, block by block: the compiled reader takes what it can, `records` sees to the rest.
+
+    Args:
+        raw: the file.
+        layout: how to read it.
+        label: of its rows.
+        into: takes the rows.
+    """
+
+    def __init__(self, raw: RawFile, layout: Layout, label: int, into: Gathered) -> None:
+        self.raw, self.layout, self.label, self.into = raw, layout, label, into
+        fields = [FIELDS.get(name, OTHER) for name in layout.columns]
+        fields = [OTHER if what == WORD and raw.word is None else what for what in fields]
+        self._fields = np.array(fields, np.uint8) if fields else None
+        self._word = np.frombuffer(bytearray((raw.word or "").encode()), np.uint8)
+        self._room = scratch(0, bool(layout.timed))
+
+    def read(self, block: Block) -> Iterator[Reject]:
+        """Add a block's rows to those gathered; give the others, by line."""
+        if block.text is None:
+            yield Reject(str(self.raw), block.first, "", f"line is longer than {LONGEST_LINE} bytes")
+            return
+        size, into = len(block.text), self.into
+        if size > len(self._room.bytes):
+            self._room = scratch(size, bool(self.layout.timed))
+        into.make_room(block.lines, size // 2 + 8, size // 6 + 8)
+        refused = np.empty((block.lines, 3), np.int64)
+        into.filled, count = read_lines(
+            block.text, block.first, self._fields, self._word, self.raw.number, self.label, into.rows, into.filled,
+            self._room, refused,
+        )  # fmt: skip
+        for line, start, end in refused[:count].tolist():
+            yield from self._read_slowly(block.text[start:end].tobytes(), line)
+
+    def _read_slowly(self, text: bytes, line: int) -> Iterator[Reject]:
+        if not text.strip():  # form feeds and the like, too, make a blank line
+            return
+        key_id = ""
+        try:
+            record = csv_record(text, list(self.layout.columns)) if self.layout.columns else json_record(text)
+            key_id = str(record.get("key_id", ""))[:LONGEST_FIELD]
+            row = checked_row(record, self.raw.word, bool(self.layout.timed))
+        except BadRowError as error:
+            yield Reject(str(self.raw), line, key_id, str(error))
+        else:
+            put_row(self.into.rows, self.into.filled, self.raw.number, line, self.label, row)
+            self.into.filled += 1
+
+
+def read_file(raw: RawFile, layout: Layout, label: int, corrected: Corrected, into: Gathered, folder: Path) -> Read:
+    """Parse one raw file and gather its rows, corrected; `<file number>.rejects.csv` in the folder takes the others."""
+    read, reader = Read(raw, folder / f"{raw.number:06d}.rejects.csv"), RowReader(raw, layout, label, into)
+    # JSON can spell half a surrogate pair, which UTF-8 cannot hold.
+    with read.rejects.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        rejects = csv.writer(file, lineterminator="\n")
+        for block in blocks(raw, layout.above):
+            for reject in reader.read(block):
+                rejects.writerow(reject)
+                read.reasons[reject.kind] += 1
+            newest = into.newest()
+            read.key_ids.append(into.rows.key_id[newest].copy())
+            if label != NO_LABEL:
+                correct(read, into.rows, newest, label, corrected)
+    read.kept = sum(map(len, read.key_ids))
+    return read
+
+
+def correct(read: Read, rows: Rows, newest: slice, label: int, corrected: Corrected) -> None:
+    """Give the newest rows of a label the words that corrections say; note those to drop."""
+    places, numbers = corrected.find(rows.key_id[newest], label)
+    read.corrected += numbers.tolist()
+    for place, becomes in zip((newest.start + places).tolist(), corrected.becomes[numbers].tolist(), strict=True):
+        if becomes == DROPPED:
+            key_id = str(rows.key_id[place])
+            read.dropped.append(
+                Reject(str(read.file), int(rows.line[place]), key_id, f"{CORRECTIONS}: it drops the row")
+            )
+        else:
+            rows.word[place] = becomes
+
+
+def by_hash(folds: int, shards: int) -> Callable[[Rows], np.ndarray]:
+    """Gives each training row its part, the shards of fold 0 first: fold and shard are both read off its hash."""
+
+    def part_of(rows: Rows) -> np.ndarray:
+        fold, shard = rows.hash % np.uint64(folds), rows.hash // np.uint64(folds) % np.uint64(shards)
+        return (fold * np.uint64(shards) + shard).astype(np.int64)
+
+    return part_of
+
+
+def by_line(first_part: int) -> Callable[[Rows], np.ndarray]:
+    """Gives each test row its part, so many rows a part, from `first_part` on."""
+    counted = itertools.count()
+
+    def part_of(rows: Rows) -> np.ndarray:
+        rank = np.empty(len(rows.line), np.int64)
+        rank[np.argsort(rows.line)] = list(itertools.islice(counted, len(rows.line)))
+        return first_part + rank // TEST_SHARD
+
+    return part_of
+
+
+def read_files(
+    params: Params,
+    words: Words,
+    files: Sequence[RawFile],
+    layouts: Sequence[Layout],
+    corrected: Corrected,
+    parts: Parts,
+) -> list[Read]:
+    """Parse all files, several at a time, into the parts of shards. The last file is the test set's."""
+    waiting = deque(sorted(zip(files, layouts, strict=True), key=lambda each: each[0].word is not None))  # test first
+    reads: list[Read] = []
+
+    def work() -> None:
+        training = Gathered(parts, by_hash(len(params.folds), params.shuffle.shards))
+        test = Gathered(parts, by_line(first_test_part(params)))
+        try:
+            while (taken := _next(waiting)) is not None:
+                raw, layout = taken
+                label, into = (NO_LABEL, test) if raw.word is None else (words.index[raw.word], training)
+                reads.append(read_file(raw, layout, label, corrected, into, parts.folder))
+                bar.update()
+                bar.set_postfix_str(_speed(reads, start), refresh=False)
+            training.spill()
+            test.spill()
+        finally:
+            waiting.clear()  # after a fault no other file need be read
+
+    start = time.monotonic()
+    with progress_bar("shuffle", total=len(files), unit="file") as bar:
+        with ThreadPoolExecutor(params.threads) as pool:  # the kernels need no GIL; all end before a fault is told
+            working = [pool.submit(work) for _ in range(params.threads)]
+        for each in working:
+            each.result()
+        bar.set_postfix_str(_speed(reads, start), refresh=False)
+    return sorted(reads, key=lambda read: read.file.number)
+
+
+def _next(waiting: deque[tuple[RawFile, Layout]]) -> tuple[RawFile, Layout] | None:
+    try:
+        return waiting.popleft()
+    except IndexError:  # another thread took the last
+        return None
+
+
+def _speed(reads: Iterable[Read], start: float) -> str:
+    rows = sum(read.rows for read in list(reads))
+    return f"{rows:,} rows, {rows / (time.monotonic() - start):,.0f} rows/s"
+
+
+def first_test_part(params: Params) -> int:
+    """The number of the first test shard: those of the folds come before it."""
+    return len(params.folds) * params.shuffle.shards
+
+
+def check_alike(files: Sequence[RawFile], layouts: Sequence[Layout]) -> bool:
+    """Whether the files hold raw drawings; one whose first rows do not tell is taken for what the others are.
+
+    Raises:
+        SketchstackError: some do, and others hold simplified ones.
+    """
+    kinds = {layout.timed: str(file) for file, layout in zip(files, layouts, strict=True) if layout.timed is not None}
+    if len(kinds) > 1:
+        raise SketchstackError(
+            f"{kinds[True]} holds raw drawings and {kinds[False]} simplified ones: learners would see times in some "
+            "rows alone. Name files of one kind in params.yaml under data."
+        )
+    return any(kinds)

@@ -1,0 +1,1 @@
+"""The SuperLearner over cached predictions: leak checks, calibration, meta-learners, scores."""

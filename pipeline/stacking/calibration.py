@@ -1,0 +1,107 @@
+"""Temperature scaling: probabilities raised to a power, so that a learner is as sure as it is right.
+
+Guo, Pleiss, Sun and Weinberger, 2017, https://arxiv.org/abs/1706.04599. A temperature never changes which word of a row
+is likeliest, but it changes what the row counts for where learners are combined.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from pipeline.predictions.metrics import FLOOR, log_loss
+from pipeline.stacking.metalearners._base import evenly_spread
+from pipeline.stacking.rows import Rows
+
+MOST_ROWS = 5_000  # of a fold, fitted on: one number needs no more
+BINS = 15  # of the calibration error, equally wide
+BOUNDS = (-2.0, 2.0)  # of the logarithm of the temperature
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """A learner's temperatures.
+
+    Attributes:
+        by_row: (OOF rows + test rows,) float32, 1 everywhere where scaling does not lower the log loss. A row of a fold
+            that was fitted on has that fold's, since a model of its own predicted it; any other row has that of all.
+        temperature: of all rows fitted on, whether it is used or not.
+        used: it lowers the log loss.
+        log_loss: before and after, of the rows looked at, each fold scaled by what the other folds gave.
+        ece: their expected calibration error before and after.
+    """
+
+    by_row: np.ndarray
+    temperature: float
+    used: bool
+    log_loss: tuple[float, float]
+    ece: tuple[float, float]
+
+
+def temperatures(look_up: Callable[[np.ndarray], np.ndarray], positions: np.ndarray, rows: Rows) -> Calibrated:
+    """Fit a learner's temperatures on the OOF rows at some positions, evenly spread ones of each fold.
+
+    Args:
+        look_up: positions (n,) → probabilities (n, num_words).
+        positions: of the rows that may be fitted on, of two folds or more.
+        rows: all rows.
+    """
+    folds = rows.folds[positions]
+    numbers = np.unique(folds)
+    of_fold = [positions[folds == fold] for fold in numbers]
+    looked = np.concatenate([found[evenly_spread(len(found), MOST_ROWS)] for found in of_fold])
+    probabilities, labels, at = look_up(looked), rows.labels[looked].astype(np.int64), rows.folds[looked]
+    whole = fit_temperature(probabilities, labels)
+    by_row, after = np.full(len(rows.facts), whole, np.float32), np.empty_like(probabilities)
+    for fold in numbers:
+        own = at == fold
+        after[own] = scaled(probabilities[own], fit_temperature(probabilities[~own], labels[~own]))
+        by_row[positions[folds == fold]] = fit_temperature(probabilities[own], labels[own])
+    losses = log_loss(probabilities, labels), log_loss(after, labels)
+    used = losses[1] < losses[0]
+    errors = calibration_error(probabilities, labels), calibration_error(after, labels)
+    return Calibrated(by_row if used else np.ones_like(by_row), whole, used, losses, errors)
+
+
+def scaled(probabilities: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
+    """Probabilities (N, num_words) at a temperature, or at one a row (N, 1): float32, rows sum to 1."""
+    powers = np.log(np.maximum(probabilities, np.float32(FLOOR)))
+    powers /= np.float32(temperature)
+    np.exp(powers, out=powers)
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """The temperature of least log loss of probabilities (N, num_words) with labels (N,)."""
+    logs = np.log(np.maximum(probabilities, np.float32(FLOOR)))
+    true = logs[np.arange(len(labels)), labels].astype(np.float64)
+
+    def loss(log_temperature: float) -> float:
+        powers = logs / np.float32(np.exp(log_temperature))
+        return float((np.log(np.exp(powers).sum(axis=1)) - true / np.exp(log_temperature)).mean())
+
+    return float(np.exp(minimize_scalar(loss, bounds=BOUNDS, method="bounded", options={"xatol": 1e-4}).x))
+
+
+def bins_of(sure: np.ndarray) -> np.ndarray:
+    """The bin of each probability, (N,) int64; each holds its upper edge."""
+    return np.clip(np.ceil(sure * BINS) - 1, 0, BINS - 1).astype(np.int64)
+
+
+def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    """Expected calibration error: how far the best guesses' probabilities are from the share that is right.
+
+    The mean over rows of |probability - share| of their bin (Guo et al., 2017).
+
+    Args:
+        probabilities: (N, num_words).
+        labels: (N,).
+    """
+    sure = probabilities.max(axis=1).astype(np.float64)
+    right = probabilities.argmax(axis=1) == labels
+    bins = bins_of(sure)
+    gaps = np.bincount(bins, right, BINS) - np.bincount(bins, sure, BINS)
+    return float(np.abs(gaps).sum() / len(labels))

@@ -1,0 +1,223 @@
+"""What must not be before stacking: each detector stops the run and names what it found.
+
+same_drawing_in_two_folds   a model would be scored on drawings that it was trained on
+key_id_in_two_folds         the same row twice
+key_id_in_train_and_test    a test row has its word
+model_saw_its_rows          a model was trained on the fold that it predicts out of fold, or on rows of no fold
+other_labels                a learner's columns stand for the words in another order
+other_rows                  a learner's rows are others, or stand in another order
+fold_stands_out             a fold scores further from the others than chance explains
+constant                    every row has the same prediction
+not_a_number                a prediction failed
+not_probabilities           a row is negative somewhere, or does not sum to 1
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from scipy.optimize import linear_sum_assignment
+
+from pipeline.drawings.copies import point_hashes
+from pipeline.drawings.shards import TEST, open_shards
+from pipeline.drawings.words import Words
+from pipeline.foundation.errors import SketchstackError
+from pipeline.predictions.cache import BASE, FoldPredictions, LearnerPredictions, rows_digest, rows_hash
+from pipeline.predictions.metrics import CHUNK, precision_at_3, top3
+from pipeline.stacking.rows import FOLDS, Rows
+
+STANDARD_ERRORS = 6.0  # how far is too far for chance: once in a thousand million
+# How far the MAP@3 of a learner's models lies apart, as a standard deviation, because each has other training rows:
+# 0.0001 to 0.0047 in bench/results/mini.md. It does not shrink with the rows that are scored.
+BETWEEN_MODELS = 0.004
+ROUNDING = 4e-3  # of a row's sum: float16 rounds each of its probabilities by up to 2**-11 of it, tiny ones by 3e-8
+
+
+class LeakError(SketchstackError):
+    """Something that would make scores lie; the run stops.
+
+    Args:
+        name: of the detector.
+        what: was found where, and the remedy.
+    """
+
+    def __init__(self, name: str, what: str) -> None:
+        super().__init__(f"leak, {name}: {what}")
+        self.name = name
+
+
+def check_folds(numbers: Sequence[int], folds: Path = FOLDS) -> list[int]:
+    """Refuse folds that share a drawing or a row with each other or with the test set.
+
+    Args:
+        numbers: the folds.
+        folds: their folder.
+
+    Returns:
+        The digest of each fold's rows (see `rows_digest`).
+
+    Raises:
+        LeakError: same_drawing_in_two_folds, key_id_in_two_folds, key_id_in_train_and_test.
+    """
+    shards = [open_shards([folds / f"fold{number}"]) for number in numbers]
+    home = np.repeat(np.array(numbers, np.int16), [len(each) for each in shards])
+    key_ids = np.concatenate([each.key_id for each in shards])
+    if found := _in_two(key_ids, home):
+        first, second = found
+        raise LeakError(
+            "key_id_in_two_folds",
+            f"{folds}: key_id {key_ids[first]} is in fold {home[first]} and in fold {home[second]}. {_SHUFFLE}",
+        )
+    test = open_shards([folds / TEST]).key_id
+    if len(both := np.flatnonzero(np.isin(key_ids, test))):
+        raise LeakError(
+            "key_id_in_train_and_test",
+            f"{folds}: key_id {key_ids[both[0]]} of fold {home[both[0]]} is in the test set too ({len(both)} such "
+            f"rows). {_SHUFFLE}",
+        )
+    if found := _in_two(np.concatenate([point_hashes(each) for each in shards]), home):
+        first, second = found
+        raise LeakError(
+            "same_drawing_in_two_folds",
+            f"{folds}: key_id {key_ids[first]} in fold {home[first]} and key_id {key_ids[second]} in fold "
+            f"{home[second]} are the same drawing. {_SHUFFLE}",
+        )
+    return [rows_digest(each.key_id) for each in shards]
+
+
+_SHUFFLE = "Folds are made by `dvc repro -f shuffle`; see that nothing else writes to them."
+
+
+def _in_two(values: np.ndarray, home: np.ndarray) -> tuple[int, int] | None:
+    """Two rows of different homes with the same value, if there are any."""
+    order = np.lexsort((home, values))
+    same = (values[order[1:]] == values[order[:-1]]) & (home[order[1:]] != home[order[:-1]])
+    place = int(same.argmax()) if same.any() else None
+    return None if place is None else (int(order[place]), int(order[place + 1]))
+
+
+def check_learner(learner: LearnerPredictions, rows: Rows, words: Words, digests: Sequence[int]) -> None:
+    """Refuse predictions that are of other rows, other labels or a model that saw its rows, that failed, or are none.
+
+    Args:
+        learner: its cached predictions.
+        rows: the rows to stack.
+        words: what the columns should stand for.
+        digests: of each fold's rows, as `check_folds` returns them.
+
+    Raises:
+        LeakError: names the learner, the fold and the row.
+    """
+    precisions, confusions = [], np.zeros((2, len(words), len(words)))
+    for number, (fold, predictions) in enumerate(zip(rows.fold_numbers, learner.folds, strict=True)):
+        at, where = rows.of_fold(fold), f"{learner.name}, fold {fold}"
+        remedy = f"Remove {BASE / learner.name / f'fold{fold}'} and run `dvc repro` to train and predict anew."
+        _check_rows(where, predictions, rows.key_ids[at], rows.test_key_ids, remedy)
+        _check_training(where, predictions, number, digests, remedy)
+        _check_numbers(f"{where}, oof.npy", predictions.oof, rows.key_ids[at], remedy)
+        _check_numbers(f"{where}, test.npy", predictions.test, rows.test_key_ids, remedy)
+        guesses, labels = top3(predictions.oof), rows.labels[at].astype(np.int64)
+        precisions.append(precision_at_3(guesses, labels))
+        for half, counts in enumerate(confusions):
+            np.add.at(counts, (labels[half::2], guesses[half::2, 0]), 1)
+    _check_labels(learner.name, confusions, words)
+    _check_scores(learner.name, rows.fold_numbers, precisions)
+
+
+def _check_rows(
+    where: str, found: FoldPredictions, expected: np.ndarray, test_key_ids: np.ndarray, remedy: str
+) -> None:
+    shared = min(len(found.rows), len(expected))
+    different = np.flatnonzero(found.rows[:shared] != expected[:shared])
+    if len(different) or len(found.rows) != len(expected):
+        row = int(different[0]) if len(different) else shared
+        have, want = (f"key_id {ids[row]}" if row < len(ids) else "nothing" for ids in (found.rows, expected))
+        raise LeakError(
+            "other_rows",
+            f"{where}: row {row} of rows.npy is {have} where the shards have {want} ({len(found.rows)} and "
+            f"{len(expected)} rows): the predictions are of other rows or in another order. {remedy}",
+        )
+    if found.metrics["hashes"]["test_rows"] != rows_hash(test_key_ids) or len(found.test) != len(test_key_ids):
+        raise LeakError(
+            "other_rows",
+            f"{where}: test.npy holds {len(found.test)} rows that are not the {len(test_key_ids)} of the test shards. "
+            f"{remedy}",
+        )
+
+
+def _check_training(where: str, found: FoldPredictions, held_out: int, digests: Sequence[int], remedy: str) -> None:
+    others = sum(digest for number, digest in enumerate(digests) if number != held_out) % 2**64
+    trained_on = int(found.metrics["trained_on"], 16)
+    if trained_on != others:
+        which = "all folds, the held-out one too" if trained_on == sum(digests) % 2**64 else "other rows than these"
+        raise LeakError(
+            "model_saw_its_rows",
+            f"{where}: a model may be trained on all folds but the one that it predicts, and metrics.json says that "
+            f"this one was trained on {which}. {remedy}",
+        )
+
+
+def _check_numbers(where: str, probabilities: np.ndarray, key_ids: np.ndarray, remedy: str) -> None:
+    same = True
+    for start in range(0, len(key_ids), CHUNK):
+        chunk = np.asarray(probabilities[start : start + CHUNK], np.float32)
+        same = same and bool((chunk == probabilities[0]).all())
+        for name, bad in (
+            ("not_a_number", ~np.isfinite(chunk).all(axis=1)),
+            ("not_probabilities", (chunk.min(axis=1) < 0) | (np.abs(chunk.sum(axis=1) - 1) > ROUNDING)),
+        ):
+            if bad.any():
+                row = start + int(bad.argmax())
+                what = {
+                    "not_a_number": "is not a number, so it failed",
+                    "not_probabilities": f"is negative or does not sum to 1, but to {chunk[row - start].sum():.4f}",
+                }[name]
+                raise LeakError(name, f"{where}: the prediction of row {row} (key_id {key_ids[row]}) {what}. {remedy}")
+    if same and len(key_ids) > 1:
+        raise LeakError("constant", f"{where}: all {len(key_ids)} rows have the same prediction. {remedy}")
+
+
+def _check_labels(name: str, confusions: np.ndarray, words: Words) -> None:
+    """Refuse columns in another order than the words': another order would make far more of the guesses right.
+
+    The best order is found on one half of the rows and tried on the other, so that a poor learner's chance does not
+    count for it; what two words have in common by being frequent is taken off.
+
+    Args:
+        name: the learner's.
+        confusions: (2, num_words, num_words) how often each word is guessed for each, by half.
+        words: in the order that the columns should have.
+    """
+    sums = np.maximum(confusions.sum(axis=(1, 2), keepdims=True), 1)
+    excess = confusions - confusions.sum(axis=2, keepdims=True) * confusions.sum(axis=1, keepdims=True) / sums
+    _, best = linear_sum_assignment(-excess[0])
+    own = np.arange(len(words))
+    moved = np.flatnonzero(best != own)
+    gain = (excess[1][own, best] - excess[1][own, own])[moved].sum()
+    counted = (confusions[1][own, best] + confusions[1][own, own])[moved].sum()
+    if gain > STANDARD_ERRORS * np.sqrt(counted + 1):
+        first = moved[np.argmax((excess[1][own, best] - excess[1][own, own])[moved])]
+        raise LeakError(
+            "other_labels",
+            f"{name}: its columns stand for the words in another order than words.json: it guesses "
+            f"{words.names[best[first]]!r} where {words.names[first]!r} is right ({len(moved)} columns fit other words "
+            f"better). Let it use words.json, and run `dvc repro`.",
+        )
+
+
+def _check_scores(name: str, folds: Sequence[int], precisions: Sequence[np.ndarray]) -> None:
+    found = []  # (how far in standard errors, the fold, its score, that of the others, the standard error)
+    for number, (fold, own) in enumerate(zip(folds, precisions, strict=True)):
+        rest = np.concatenate([other for place, other in enumerate(precisions) if place != number])
+        error = np.sqrt(own.var() / len(own) + rest.var() / len(rest) + BETWEEN_MODELS**2)
+        found.append((abs(own.mean() - rest.mean()) / error, fold, own.mean(), rest.mean(), error))
+    far, fold, score, others, error = max(found)
+    if far > STANDARD_ERRORS:
+        raise LeakError(
+            "fold_stands_out",
+            f"{name}, fold {fold}: MAP@3 {score:.4f} out of fold is more than {STANDARD_ERRORS:.0f} standard errors "
+            f"({error:.4f}) from the {others:.4f} of the other folds. See whether its model saw these rows, or failed: "
+            f"remove {BASE / name / f'fold{fold}'} and run `dvc repro` to train it anew.",
+        )

@@ -1,0 +1,9 @@
+"""A weighted mean of the learners' probabilities."""
+
+from __future__ import annotations
+
+from pipeline.stacking.metalearners._base import ConvexCombination
+
+
+class MetaLearner(ConvexCombination):
+    """One weight a learner, on the simplex, so that the mixture's log loss is least."""

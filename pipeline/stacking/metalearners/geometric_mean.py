@@ -1,0 +1,15 @@
+"""The mean of the learners' log probabilities."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from pipeline.stacking.metalearners._base import BaseMetaLearner, log_probabilities, softmax
+
+
+class MetaLearner(BaseMetaLearner):
+    """Geometric mean, made to sum to 1: any learner alone can rule a word out. Nothing is fitted."""
+
+    def combine(self, P: np.ndarray, facts: np.ndarray) -> np.ndarray:
+        """See BaseMetaLearner."""
+        return softmax(log_probabilities(P).mean(axis=1))

@@ -1,0 +1,274 @@
+"""Stage `stack`: the learners' cached predictions → an mlens SuperLearner, scored out of fold, applied to the test set.
+
+The first layer holds the learners, but as caches: fitting does nothing and predicting looks a row's cached prediction
+up, so mlens cuts folds, propagates, scores and fits the layers above without refitting a network. The second layer
+holds the meta-learners, the last the SuperLearner's own combination of them.
+
+mlens writes what a layer predicts out in full, and hands each meta-learner a copy of its rows. Above `stack.dense_rows`
+rows the first layer is the meta-learners themselves: they are fed row numbers and read the cache in chunks, and what
+they predict is on disk.
+
+Every score is honest. A learner's OOF predictions are by a model that never saw the row. A meta-learner is fitted on
+the OOF rows of the other folds and scored on those of the fold held out. The SuperLearner is built once more for each
+held-out fold from the others alone, meta-learners and temperatures with it, and scored there. Rows that it is fitted on
+have the temperature of their own fold, whose model predicted them; those that it is scored on have that of the others.
+(So the weights of the SuperLearner are found on rows whose labels gave one number a learner and fold, a temperature.)
+
+    models/meta/scores.json      MAP@3, top-1 and log loss over all OOF rows, a block a name
+                fold_scores.csv  the same a fold, with the kind: base, meta or super
+                confusions.csv   how often the SuperLearner takes a word for another, of the words it mistakes most
+                weights.json     how much each learner or meta-learner counts
+                calibration.json a block a learner: its temperature, log loss and calibration error before and after
+                rows.npy         int64 key_ids of the OOF rows, in the order of folds and shards; folds.npy int8,
+                labels.npy int16 beside it; test_rows.npy int64 key_ids of the test rows
+                <name>/          oof.npy and test.npy float16 (rows, num_words) of a meta-learner or of super_learner,
+                                 weights.npz, what fitting on all rows found
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numba
+import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.params import Params
+from pipeline.foundation.progress import progress_bar
+from pipeline.predictions import metrics
+from pipeline.stacking.calibration import Calibrated, temperatures
+from pipeline.stacking.metalearners import load_metalearner
+from pipeline.stacking.metalearners._base import FACTS, BaseMetaLearner, ConvexCombination, chunks
+from pipeline.stacking.mlens_compat import frozen_objects, mapped_predictions, mlens_imports
+from pipeline.stacking.mlens_parts import FACT_COLUMNS, BaseFolds, CachedLearner, StackedMetaLearner
+from pipeline.stacking.rows import Rows
+from pipeline.stacking.scoreboard import (
+    SUPER,
+)
+
+with mlens_imports():
+    from mlens.ensemble import BaseEnsemble, SuperLearner
+
+META = Path("models/meta")
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """What stacking gives, float16 and memory-mapped.
+
+    Attributes:
+        oof: (N, num_words) of each meta-learner and of `super_learner`, by models that did not see the row.
+        test: (T, num_words) of the same.
+        models: the same, fitted on all OOF rows.
+        calibration: a learner's temperature on all OOF rows, by name; empty where none is asked for.
+        seconds: of fitting on all rows and predicting the test set, and of scoring the SuperLearner.
+    """
+
+    oof: dict[str, np.ndarray]
+    test: dict[str, np.ndarray]
+    models: dict[str, BaseMetaLearner]
+    calibration: dict[str, Calibrated]
+    seconds: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Stack:
+    """What is stacked, and where.
+
+    Attributes:
+        learners: the base learners, by name, in mlens's order: sorted, lower case.
+        metalearners: unfitted, by name.
+        rows: all rows.
+        num_words: columns a learner.
+        folder: an empty folder for all that stacking makes.
+        calibrate: scale each learner to its temperature first.
+        dense: the first layer is the learners, otherwise the meta-learners.
+        fits: where what was fitted is kept for another stack; by default it goes when this one is done.
+    """
+
+    learners: Sequence[CachedLearner]
+    metalearners: Mapping[str, BaseMetaLearner]
+    rows: Rows
+    num_words: int
+    folder: Path
+    calibrate: bool
+    dense: bool
+    fits: Path | None = None
+
+    def __post_init__(self) -> None:
+        names = [learner.name for learner in self.learners]
+        if names != sorted(name.lower() for name in names):
+            raise ValueError(f"learners must be sorted by name, in lower case: {names}")
+
+    @property
+    def names(self) -> list[str]:
+        """The meta-learners, in mlens's order of columns."""
+        return sorted(self.metalearners)
+
+    @property
+    def scratch(self) -> Path:
+        """A folder for what is of no use afterwards."""
+        return self.folder / "scratch"
+
+    def stacked(self) -> Stacked:
+        """Fit the SuperLearner on all OOF rows, and once more on the others of each fold to predict that one."""
+        bar, begun = progress_bar("stack", total=1 + len(self.rows.fold_numbers), unit="fits"), time.monotonic()
+        with bar:
+            models, calibration, test = self.fit_all()
+            bar.update()
+            fitted = time.monotonic()
+            oof = self._files("oof", len(self.rows))
+            for held_out in self.rows.fold_numbers:
+                self.predict_fold(held_out, oof)
+                bar.update()
+        for name, model in models.items():
+            model.save(self.folder / name / "weights.npz")
+        shutil.rmtree(self.scratch)
+        seconds = {"fit": fitted - begun, "score": time.monotonic() - fitted}
+        return Stacked(oof, test, models, calibration, seconds)
+
+    def fit_all(self) -> tuple[dict[str, BaseMetaLearner], dict[str, Calibrated], dict[str, np.ndarray]]:
+        """Fit on all OOF rows and predict the test set: `models`, `calibration` and `test` of `Stacked`."""
+        test = self._files("test", len(self.rows.test_key_ids))
+        with self._mlens():
+            ensemble, calibration = self.fitted(np.arange(len(self.rows)))
+            self.predict(ensemble, self.rows.test_positions, test)
+        return models_of(ensemble, self._layers), calibration, test
+
+    def predict_fold(self, held_out: int, oof: Mapping[str, np.ndarray]) -> None:
+        """Fit on the other folds; write what that says of the one held out into its rows of `oof`, as in `Stacked`."""
+        at = self.rows.of_fold(held_out)
+        with self._mlens():
+            ensemble, _ = self.fitted(np.flatnonzero(self.rows.folds != held_out))
+            self.predict(ensemble, at, {name: array[at[0] : at[-1] + 1] for name, array in oof.items()})
+
+    @contextmanager
+    def _mlens(self) -> Iterator[None]:
+        """mlens without a copy of all it is given, its predictions on disk where they are not dense."""
+        with frozen_objects(), mapped_predictions(None if self.dense else self.scratch):
+            yield
+
+    def _files(self, which: str, rows: int) -> dict[str, np.ndarray]:
+        """Empty files <name>/<which>.npy, (rows, num_words) float16, of each meta-learner and of `super_learner`."""
+        return {name: self._file(name, which, rows) for name in [*self.names, SUPER]}
+
+    def _file(self, name: str, which: str, rows: int) -> np.ndarray:
+        (self.folder / name).mkdir(exist_ok=True)
+        place = self.folder / name / f"{which}.npy"
+        return np.lib.format.open_memmap(place, "w+", np.float16, (rows, self.num_words))
+
+    def fitted(self, positions: np.ndarray) -> tuple[SuperLearner, dict[str, Calibrated]]:
+        """Build a SuperLearner and fit it on some OOF rows.
+
+        Args:
+            positions: of the rows to fit on, whole folds, rising.
+
+        Returns:
+            The ensemble, and each learner's calibration on these rows.
+        """
+        rows = self.rows
+        self.scratch.mkdir(exist_ok=True)
+        _, sizes = np.unique(rows.folds[positions], return_counts=True)
+        index = {"indexer": BaseFolds(tuple(int(size) for size in sizes)), "proba": True}
+        learners, calibration = self._calibrated(positions) if self.calibrate else (self.learners, {})
+        fed = () if self.dense else tuple(learners)
+        kept = {name: str((self.fits or self.scratch) / name) for name in self.names}
+        once = [(name, StackedMetaLearner(self.metalearners[name], kept[name], fed)) for name in self.names]
+        # One job at a time: the arithmetic inside a fit takes all threads, and a second fit would copy its rows again.
+        ensemble = SuperLearner(scorer=_log_loss, backend="threading", n_jobs=1)
+        facts = [1 + column for column in FACT_COLUMNS]  # behind the positions
+        if self.dense:
+            cached = [(learner.name, learner) for learner in learners]
+            BaseEnsemble.add(ensemble, cached, propagate_features=facts, **index)
+        BaseEnsemble.add(ensemble, once, propagate_features=FACT_COLUMNS if self.dense else facts, **index)
+        ensemble.add_meta(ConvexCombination(self.num_words), proba=True)
+        ensemble.fit(self._fed(positions), rows.labels[positions])
+        return ensemble, calibration
+
+    @property
+    def _layers(self) -> list[str]:
+        """mlens's names of the layer of the meta-learners and of the SuperLearner's own combination."""
+        return ["layer-2", "layer-3"] if self.dense else ["layer-1", "layer-2"]
+
+    def _calibrated(self, positions: np.ndarray) -> tuple[list[CachedLearner], dict[str, Calibrated]]:
+        """The learners at the temperatures that the OOF rows at these positions give."""
+        kept, found, folds = [], {}, "_".join(map(str, np.unique(self.rows.folds[positions])))
+        for learner in self.learners:
+            place = self.scratch / f"{learner.name}.{folds}.npy"
+            calibrated = temperatures(learner.at, positions, self.rows)
+            np.save(place, calibrated.by_row)
+            kept.append(CachedLearner(learner.name, learner.folders, str(place) if calibrated.used else None))
+            found[learner.name] = calibrated
+        return kept, found
+
+    def predict(self, ensemble: SuperLearner, positions: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
+        """Write what a fitted ensemble says of the rows at these positions.
+
+        Args:
+            ensemble: fitted.
+            positions: (N,).
+            out: arrays (N, num_words) by name: of each meta-learner and of `super_learner`.
+        """
+        for part in chunks(len(positions)):
+            layers = ensemble.predict(self._fed(positions[part]), return_preds=self._layers)
+            meta, last = (layer.reshape(part.stop - part.start, -1) for layer in layers)  # mlens squeezes a row alone
+            by_name = np.split(meta[:, len(FACTS) :], len(self.names), axis=1)  # facts are propagated in front of them
+            for name, predicted in zip([*self.names, SUPER], [*by_name, last], strict=True):
+                out[name][part] = predicted
+
+    def _fed(self, positions: np.ndarray) -> np.ndarray:
+        """Rows as mlens takes them, (N, 1 + len(FACTS)) floats: positions, exact below 2**53, and facts."""
+        return np.column_stack([positions.astype(np.float64), self.rows.facts[positions]])
+
+
+def models_of(ensemble: SuperLearner, layers: Sequence[str]) -> dict[str, BaseMetaLearner]:
+    """The meta-learners and the combination of a fitted ensemble, as fitted on all its rows.
+
+    Args:
+        ensemble: fitted.
+        layers: mlens's names of the layer of each.
+    """
+    metalearners, (combination,) = (getattr(ensemble, layer.replace("-", "_")).learners for layer in layers)
+    found = {learner.name: next(learner.learner).estimator.fitted_ for learner in metalearners}
+    return found | {SUPER: next(combination.learner).estimator}
+
+
+def _log_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
+    return metrics.log_loss(probabilities, labels)
+
+
+def load_metalearners(params: Params, num_words: int) -> dict[str, BaseMetaLearner]:
+    """The unfitted meta-learners that params.yaml names.
+
+    Raises:
+        SketchstackError: a name is unknown, taken or without a block, or a block does not fit.
+    """
+    names, blocks = params.stack.metalearners, params.stack.params
+    for block in blocks:  # those not stacked rest, but must fit too
+        load_metalearner(block, num_words, blocks[block])
+    for name in names:
+        if name not in blocks:
+            raise SketchstackError(
+                f"params.yaml, stack.params: no block {name!r} for that meta-learner; it has "
+                f"{', '.join(sorted(blocks)) or 'none'}. Add `{name}: {{}}` with the params it takes."
+            )
+        if names.count(name) > 1 or name in params.base_learners or name == SUPER:
+            raise SketchstackError(
+                f"params.yaml, stack.metalearners: the name {name!r} is taken; each learner and meta-learner is named "
+                f"once, and {SUPER} is the name of them all."
+            )
+    return {name: load_metalearner(name, num_words, blocks[name]) for name in names}
+
+
+def limit_threads(threads: int) -> None:
+    """Fix the threads of the arithmetic: NumPy's, which is loaded, and that of what reads this as it loads."""
+    os.environ.update({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)})
+    threadpool_limits(threads)
+    numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]

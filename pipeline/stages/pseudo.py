@@ -1,0 +1,23 @@
+"""Stage `pseudo`: fit one learner once more, on sure test drawings too; predict the held-out fold and the test set."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.params import load_params
+from pipeline.training.pseudo import pseudo
+
+
+@one_paragraph_errors
+def main() -> None:
+    """Train one learner once more without one fold, on test drawings too, under the words of a teacher."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.stages.pseudo", description=main.__doc__)
+    parser.add_argument("learner", help="one that pseudo.learners of params.yaml names")
+    parser.add_argument("held_out", type=int, help="the fold to leave out and predict")
+    arguments = parser.parse_args()
+    pseudo(load_params(), arguments.learner, arguments.held_out)
+
+
+if __name__ == "__main__":
+    main()

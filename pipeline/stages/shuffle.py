@@ -1,0 +1,62 @@
+"""Stage `shuffle`: raw drawings of all words → folds of shuffled shards, in one streaming pass."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from pipeline.foundation.artefacts import whole_folder
+from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.params import load_params
+from pipeline.raw.corrections import CORRECTIONS, check_found, corrections_of
+from pipeline.raw.files import layout_of, test_file, training_files
+from pipeline.raw.folds import (
+    FOLDS,
+    check_counts,
+    check_every_word,
+    find_duplicates,
+    write_rejects,
+    write_shards,
+    write_summary,
+)
+from pipeline.raw.readers import check_alike, read_files
+from pipeline.raw.spill import Parts
+
+LOG = Path("logs/shuffle.json")  # timings: never a DVC output
+
+
+@one_paragraph_errors
+def main() -> None:
+    """Shuffle the raw files that params.yaml names into folds/."""
+    argparse.ArgumentParser(prog="python -m pipeline.stages.shuffle", description=main.__doc__).parse_args()
+    params, start = load_params(), time.monotonic()
+    words, files = training_files(params)
+    corrected = corrections_of(params.data.folder, words, every=params.shuffle.words == "all")
+    files.append(test_file(params, len(files)))
+    layouts = [layout_of(raw) for raw in files]
+    timed = check_alike(files, layouts)
+    layouts = [layout._replace(timed=timed) for layout in layouts]
+    with whole_folder(FOLDS) as folder:
+        with TemporaryDirectory(dir=folder) as spilled:
+            with Parts(Path(spilled), timed) as parts:
+                reads = read_files(params, words, files, layouts, corrected, parts)
+            find_duplicates(reads, parts)
+            check_found(corrected, [number for read in reads for number in read.corrected], params.data.folder, words)
+            counts, test_rows = write_shards(params, words, reads, parts, folder)
+            reasons = write_rejects(folder / "rejects.csv", reads)
+        rows_in, rows_out = sum(read.rows for read in reads), int(counts.sum()) + test_rows
+        check_counts(rows_in, rows_out, reasons, params.shuffle.max_rejected)
+        if len(corrected):
+            print(f"{len(corrected):,} rows changed or dropped by {CORRECTIONS}", flush=True)
+        check_every_word(words, counts, reads)
+        words.save(folder / "words.json")
+        write_summary(folder, words, counts, test_rows, reasons)
+    LOG.parent.mkdir(parents=True, exist_ok=True)
+    LOG.write_text(json.dumps({"seconds": round(time.monotonic() - start, 3)}) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,29 @@
+"""Train one learner without one fold, then predict that fold and the test set."""
+
+from __future__ import annotations
+
+import argparse
+
+from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.params import Params, load_params
+from pipeline.training.fitting import fit_and_predict, open_folds, others, ready_learner
+
+
+def train(params: Params, name: str, held_out: int) -> None:
+    """Fit learner `name` on all folds but `held_out`; cache its predictions in models/base/<name>/fold<held_out>."""
+    learner = ready_learner(params, name, held_out)
+    fit_and_predict(learner, open_folds(others(params.folds, held_out)), params, name, held_out)
+
+
+@one_paragraph_errors
+def main() -> None:
+    """Train one learner without one fold, then predict that fold and the test set."""
+    parser = argparse.ArgumentParser(prog="python -m pipeline.stages.train", description=main.__doc__)
+    parser.add_argument("learner", help="a file of pipeline/learners")
+    parser.add_argument("held_out", type=int, help="the fold to leave out and predict")
+    arguments = parser.parse_args()
+    train(load_params(), arguments.learner, arguments.held_out)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Probabilities → checked and ranked CSVs, Kaggle, the ledger."""

@@ -1,0 +1,258 @@
+"""The CSV of a submission: how it is written and read, and what it must pass before it gets its name.
+
+    key_id,word
+    9000003627287624,The_Eiffel_Tower airplane donut
+
+The checks take a file as Kaggle takes it, byte for byte, because a CSV reader forgives what a competition does not.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.drawings.words import Words, load_words, spell
+from pipeline.foundation.artefacts import file_hash
+from pipeline.foundation.errors import SketchstackError
+from pipeline.predictions.metrics import GUESSES
+from pipeline.raw.columns import parsed_key_id, read_columns, read_key_ids, row_place
+
+FOLDER = Path("submissions")
+FOLDS = Path("folds")
+HEADER = "key_id,word"
+TRAIN = "train_simplified"
+
+
+def write_submission(path: Path, key_ids: np.ndarray, guesses: np.ndarray, words: Words) -> None:
+    """Write a submission: UTF-8, one line feed a row.
+
+    Args:
+        path: the file; what it held is replaced.
+        key_ids: (N,) int64.
+        guesses: (N, 3) labels, best first.
+        words: what the labels stand for.
+    """
+    names = np.asarray(words.names, object)[guesses]  # (N, 3)
+    rows = [f"{key_id},{' '.join(row)}" for key_id, row in zip(key_ids.tolist(), names, strict=True)]
+    path.write_bytes("\n".join([HEADER, *rows, ""]).encode())
+
+
+def sample_key_ids(sample: Path) -> np.ndarray:
+    """The rows that a submission must have, in order: the key_ids of the sample submission, (N,) int64.
+
+    Raises:
+        SketchstackError: the file is missing, has no key_id column, no rows, or a key_id that is none or a second one.
+    """
+    key_ids = read_key_ids(sample, read_columns(sample, ["key_id"])["key_id"])
+    if not len(key_ids):
+        raise SketchstackError(f"{sample} has no rows; fetch the competition's file again.")
+    return key_ids
+
+
+def known_words(sample: Path) -> frozenset[str]:
+    """The words that a guess may be: the files in train_simplified/ beside the sample, else those of the folds.
+
+    Raises:
+        SketchstackError: there is neither.
+    """
+    files = (sample.parent / TRAIN).glob("*.*")
+    names = {spell(file.name.split(".")[0]) for file in files if not file.name.startswith(".")}
+    return frozenset(names or load_words(FOLDS).names)
+
+
+def read_manifests(folder: Path = FOLDER) -> list[dict[str, Any]]:
+    """The manifests of all submissions, best rank first.
+
+    Raises:
+        SketchstackError: there are none, or one cannot be read.
+    """
+    manifests = []
+    for path in sorted(folder.glob("*.json")):
+        try:
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            manifests.append((manifest["rank"], manifest))
+        except (ValueError, KeyError, TypeError) as error:
+            raise SketchstackError(f"{path} is not a manifest ({error!r}); run `dvc repro -f submit`.") from None
+    if not manifests:
+        raise SketchstackError(f"{folder}/ holds no submissions; run `dvc repro submit` to write them.")
+    return [manifest for _, manifest in sorted(manifests, key=lambda ranked: ranked[0])]
+
+
+def check_submission(path: Path, key_ids: np.ndarray, words: Collection[str]) -> None:
+    """Refuse a submission that is not exactly what the competition asks for.
+
+    Args:
+        path: the CSV.
+        key_ids: (N,) int64, the sample's, in order.
+        words: all words that a guess may be.
+
+    Raises:
+        SketchstackError: the file is missing, or has faults; each is named with the first row that has it.
+    """
+    try:
+        found = faults(path.read_bytes(), key_ids, words)
+    except OSError as error:
+        raise SketchstackError(f"{path} cannot be read ({error.strerror}); name a submission that exists.") from None
+    if found:
+        raise SketchstackError(
+            f"{path} is not a valid submission: {'; '.join(found)}. A submission is UTF-8 with line feeds, has the "
+            f"header {HEADER}, the sample's key_ids in the sample's order, and three different known words a row, "
+            f"parted by one space."
+        )
+
+
+def check_file(file: Path, sample: Path) -> int:
+    """Check any submission against any sample, and return how many rows it has.
+
+    Where a manifest lies beside it, its bytes must be those that the manifest was written for.
+
+    Raises:
+        SketchstackError: the sample cannot be read, or the submission is not valid or was changed.
+    """
+    key_ids = sample_key_ids(sample)
+    check_submission(file, key_ids, known_words(sample))
+    manifest = file.with_suffix(".json")
+    if (written := _hash_in(manifest)) and written != file_hash(file):
+        raise SketchstackError(
+            f"{file} is valid, but not the file that {manifest} was written for: its SHA-256 is {file_hash(file)}. Run "
+            f"`dvc repro -f submit` to write both, or move the file elsewhere."
+        )
+    return len(key_ids)
+
+
+def _hash_in(manifest: Path) -> str | None:
+    """The SHA-256 that a manifest holds; None if there is none, or the file is something else."""
+    try:
+        known = json.loads(manifest.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return known.get("sha256") if isinstance(known, dict) else None
+
+
+def faults(content: bytes, key_ids: np.ndarray, words: Collection[str]) -> list[str]:
+    """What is wrong with the content of a submission: a phrase a kind of fault, with its first row; empty if valid.
+
+    Args:
+        content: the bytes of the CSV.
+        key_ids: (N,) int64, the sample's, in order.
+        words: all words that a guess may be.
+    """
+    found = _Faults()
+    header, *rows = _lines(content, found) or [""]
+    if header != HEADER:
+        found.add("header", 0, f"the header is {header!r} instead of {HEADER}")
+    spellings = {_loosely(word): word for word in words}
+    actual = []  # the key_id of each row; None where it has none
+    for number, row in enumerate(rows, 1):
+        key_id, guesses = _fields(number, row, found)
+        actual.append(key_id)
+        _check_guesses(number, guesses, words, spellings, found)
+    _check_key_ids(actual, key_ids.tolist(), found)
+    return found.phrases()
+
+
+class _Faults:
+    """The faults of a file by kind: the first of each and how many rows have it."""
+
+    def __init__(self) -> None:
+        self._first: dict[str, str] = {}
+        self._rows: dict[str, int] = {}
+
+    def add(self, kind: str, row: int, phrase: str) -> None:
+        self._first.setdefault(kind, f"{row_place(row)}: {phrase}")
+        self._rows[kind] = self._rows.get(kind, 0) + 1
+
+    def phrases(self) -> list[str]:
+        more = {kind: f" (and {rows - 1} more)" if rows > 1 else "" for kind, rows in self._rows.items()}
+        return [f"{first}{more[kind]}" for kind, first in self._first.items()]
+
+
+def _lines(content: bytes, found: _Faults) -> list[str]:
+    """Decode a file and cut it into lines; what is wrong with its encoding or its line ends becomes a fault."""
+    if content.startswith(codecs.BOM_UTF8):
+        content = content.removeprefix(codecs.BOM_UTF8)
+        found.add("encoding", 0, "encoding: the file starts with a byte order mark")
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        row = content[: error.start].count(b"\n")
+        found.add("encoding", row, f"encoding: byte 0x{content[error.start]:02x} is not UTF-8")
+        text = content.decode(errors="replace")
+    if "\r" in text:
+        row = text[: text.index("\r")].count("\n")
+        found.add("line ends", row, "line ends: a carriage return; lines end with a line feed alone")
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    lines = text.split("\n")
+    if lines[-1]:
+        found.add("last line", len(lines) - 1, "line ends: the last line has none")
+        return lines
+    return lines[:-1]
+
+
+def _fields(number: int, row: str, found: _Faults) -> tuple[int | None, str | None]:
+    """The key_id and the guesses of a line, None where there is none, which becomes a fault."""
+    if not row.strip():
+        found.add("blank row", number, "the row is blank")
+        return None, None
+    fields = row.split(",")
+    if len(fields) != 2:
+        found.add("fields", number, f"{len(fields)} fields instead of key_id and word")
+    key_id = parsed_key_id(fields[0])
+    if key_id is None:
+        found.add("key_id", number, f"key_id {fields[0]!r} is not a 64-bit integer")
+    return key_id, fields[1] if len(fields) == 2 else None
+
+
+def _check_guesses(
+    number: int, text: str | None, words: Collection[str], spellings: dict[str, str], found: _Faults
+) -> None:
+    """Check the three guesses of a row."""
+    if text is None:
+        return
+    guesses = text.split()
+    if " ".join(guesses) != text:
+        found.add("blanks", number, f"blanks other than one space between guesses, in {text!r}")
+    if len(guesses) != GUESSES:
+        found.add("guesses", number, f"{len(guesses)} guesses instead of {GUESSES}, in {text!r}")
+    if len(set(guesses)) != len(guesses):
+        found.add("twice", number, f"a word is guessed twice, in {text!r}")
+    for guess in guesses:
+        if guess in words:
+            continue
+        if known := spellings.get(_loosely(guess)):
+            found.add("spelling", number, f"spelling: {guess!r} must be {known}")
+        else:
+            found.add("unknown word", number, f"unknown word {guess!r}")
+
+
+def _loosely(word: str) -> str:
+    """A word without what people's lists disagree on: case, hyphens, underscores."""
+    return re.sub(r"[\W_]", "", word.lower())
+
+
+def _check_key_ids(actual: Sequence[int | None], expected: Sequence[int], found: _Faults) -> None:
+    """Check that a file has the expected key_ids once each, in order."""
+    if len(actual) != len(expected):
+        found.add("rows", min(len(actual), len(expected)), f"{len(actual)} rows instead of {len(expected)}")
+    asked, seen = set(expected), set[int]()
+    common = []  # (row, key_id) of those that belong here
+    for row, key_id in enumerate(actual, 1):
+        if key_id in seen:
+            found.add("duplicate", row, f"key_id {key_id} again")
+        elif key_id is not None and key_id not in asked:
+            found.add("unexpected", row, f"key_id {key_id} is not in the sample")
+        elif key_id is not None:
+            seen.add(key_id)
+            common.append((row, key_id))
+    for row, key_id in enumerate(expected, 1):
+        if key_id not in seen:
+            found.add("missing", row, f"key_id {key_id}, which the sample has there, is missing")
+    for (row, key_id), wanted in zip(common, (key_id for key_id in expected if key_id in seen), strict=True):
+        if key_id != wanted:
+            found.add("order", row, f"order: key_id {key_id} stands where the sample has {wanted}")

@@ -1,0 +1,110 @@
+"""ledger.csv: every recorded submission, with what it was made from and what it scored. It is in git."""
+
+from __future__ import annotations
+
+import csv
+import fcntl
+import io
+import os
+from dataclasses import astuple, dataclass, fields, replace
+from pathlib import Path
+
+from pipeline.foundation.artefacts import whole_file
+from pipeline.foundation.errors import SketchstackError
+
+LEDGER = Path("ledger.csv")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A row of the ledger.
+
+    Attributes:
+        competition: its name at Kaggle.
+        name: the submission's.
+        sha256: of its CSV.
+        commit: the commit it was made from.
+        dvc_lock: SHA-256 of that commit's dvc.lock.
+        params: fingerprint of the params that it depends on.
+        environment: what it was made with, see pipeline/foundation/environment.py; empty if made on another machine.
+        oof_map3: its MAP@3 out of fold.
+        low, high: the 95% interval of that.
+        public, private: its MAP@3 on the leaderboard, as Kaggle writes it; empty where Kaggle does not tell.
+    """
+
+    competition: str
+    name: str
+    sha256: str
+    commit: str
+    dvc_lock: str
+    params: str
+    environment: str
+    oof_map3: str
+    low: str
+    high: str
+    public: str
+    private: str
+
+    @property
+    def line(self) -> str:
+        """The entry as a line of CSV, without its line feed."""
+        return _line(astuple(self))
+
+
+COLUMNS = tuple(field.name for field in fields(Entry))
+
+
+def _line(values: tuple[str, ...]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="").writerow(values)
+    return text.getvalue()
+
+
+def read_ledger(path: Path = LEDGER) -> list[Entry]:
+    """All entries, oldest first; none where there is no ledger.
+
+    Raises:
+        SketchstackError: the file is not a ledger.
+    """
+    if not path.exists():
+        return []
+    with path.open(encoding="utf-8", newline="") as file:
+        lines = list(csv.reader(file))
+    broken = [number for number, line in enumerate(lines, 1) if len(line) != len(COLUMNS)]
+    if not lines or tuple(lines[0]) != COLUMNS or broken:
+        raise SketchstackError(
+            f"{path} line {broken[0] if broken else 1} is no line of the ledger, whose columns are {','.join(COLUMNS)}"
+            f"; restore the file with `git checkout {path}`."
+        )
+    return [Entry(*line) for line in lines[1:]]
+
+
+def record(entry: Entry, path: Path = LEDGER) -> Entry | None:
+    """Append an entry; a file is recorded once a competition. Of one that is there, scores not known yet are filled in.
+
+    Returns:
+        The entry as the ledger has it now; None if that was there before.
+    """
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)  # two processes at once must not lose each other's line
+        entries = read_ledger(path)
+        known = recorded(entries, entry.competition, entry.sha256)
+        new = entry
+        if known:
+            new = replace(known, public=known.public or entry.public, private=known.private or entry.private)
+            if new == known:
+                return None
+        with whole_file(path) as beside:
+            kept = [new if each == known else each for each in entries] + ([] if known else [new])
+            lines = [_line(COLUMNS), *(each.line for each in kept)]
+            beside.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return new
+    finally:
+        os.close(folder)
+
+
+def recorded(entries: list[Entry], competition: str, sha256: str) -> Entry | None:
+    """The entry of a file that was recorded before, if it was."""
+    same = [known for known in entries if (known.competition, known.sha256) == (competition, sha256)]
+    return same[0] if same else None

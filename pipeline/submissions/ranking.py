@@ -1,0 +1,262 @@
+"""Probabilities → checked, ranked top-3 submissions (a stage); a submission → Kaggle and the ledger (`make submit`).
+
+    sketchstack submit                             write, rank and check all submissions
+    sketchstack submit --check FILE --sample FILE  check any submission
+    sketchstack submit --send [NAME]               send one (the best), or say exactly what would be sent
+    sketchstack submit --record NAME --public S    write one that was sent by hand, or its score, to ledger.csv
+
+A submission is ranked by its out-of-fold MAP@3. Its 95% interval resamples the rows (bootstrap), so it holds the
+chance of having met these drawings and not others, not the chance in fitting the networks. What balancing gains is
+measured on out-of-fold rows drawn as the test set is, each word equally often: the same draw is scored plain and
+balanced, the mean gain of several draws is added to the plain score, and both the rows and the draws widen the
+interval. A fold's rows are predicted by one model and the test rows by the mean over the folds' models, so the test
+score of a base learner should come out a little higher than its out-of-fold score.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from pipeline.drawings.words import Words, load_words
+from pipeline.foundation.artefacts import file_hash, whole_file
+from pipeline.foundation.environment import record_environment
+from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.params import Params, learner_of
+from pipeline.predictions.bootstrap import interval, resampled_means
+from pipeline.predictions.metrics import CHUNK, GUESSES, precision_at_3, top3
+from pipeline.submissions.balance import balanced_guesses, check_drawable, draw_evenly, gains, uniform
+from pipeline.submissions.files import (
+    FOLDER,
+    FOLDS,
+    check_submission,
+    known_words,
+    read_manifests,
+    sample_key_ids,
+    write_submission,
+)
+from pipeline.submissions.sources import BALANCED, COMBINATIONS, Source, StackedRows, open_sources, read_stacked_rows
+
+BEST = 3  # submissions to mark: as many as a Kaggle team may choose from
+DRAWS = 5  # draws that measure what balancing gains
+RESAMPLES = 2000  # bootstrap samples an interval
+BOOTSTRAP = 95  # with the seed, where the bootstrap's chance comes from
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A submission before it is written.
+
+    Attributes:
+        name: its file's name, without the suffix.
+        source: where its probabilities come from.
+        guesses: (T, 3) labels of the test rows, best first.
+        oof: its out-of-fold score with its interval, as in the manifest.
+        balance: what balancing did to the test probabilities, as in the manifest; None if it is not balanced.
+    """
+
+    name: str
+    source: Source
+    guesses: np.ndarray
+    oof: dict[str, Any]
+    balance: dict[str, Any] | None
+
+
+def oof_precision(source: Source, labels: np.ndarray) -> np.ndarray:
+    """Each out-of-fold row's average precision at 3, (N,) float64, read in chunks."""
+    starts = range(0, len(labels), CHUNK)
+    chunks = [np.arange(start, min(start + CHUNK, len(labels))) for start in starts]
+    found = [precision_at_3(top3(source.oof(rows)), labels[rows]) for rows in chunks]
+    return np.concatenate(found)
+
+
+def plain_score(precision: np.ndarray, rng: np.random.Generator) -> dict[str, Any]:
+    """MAP@3 of rows with these precisions (N,), and its 95% interval over rows."""
+    return _score(precision.mean(), resampled_means(precision, RESAMPLES, rng), len(precision))
+
+
+def balanced_score(precision: np.ndarray, drawn: list[np.ndarray], rng: np.random.Generator) -> dict[str, Any]:
+    """MAP@3 after balancing: the plain score plus the mean gain of several draws, and its 95% interval.
+
+    Each bootstrap sample takes the gain of one resampled draw and not of all, so the interval is rather too wide.
+
+    Args:
+        precision: (N,) of all out-of-fold rows, not balanced.
+        drawn: of each draw, what balancing added to each of its rows' precision.
+        rng: the source of chance.
+    """
+    plain = resampled_means(precision, RESAMPLES, rng)
+    gain = np.concatenate([resampled_means(rows, RESAMPLES // len(drawn), rng) for rows in drawn])
+    means = np.array([rows.mean() for rows in drawn])
+    score = _score(precision.mean() + means.mean(), plain + gain, len(precision))
+    spread = {"gain": round(means.mean(), 6), "gain_std": round(means.std(ddof=1), 6)}
+    return {**score, **spread, "draws": len(drawn), "draw_rows": len(drawn[0])}
+
+
+def _score(map3: float, resampled: np.ndarray, rows: int) -> dict[str, Any]:
+    low, high = interval(resampled)
+    return {"map3": round(float(map3), 6), "low": round(low, 6), "high": round(high, 6), "rows": rows}
+
+
+def enter(source: Source, rows: StackedRows, words: Words, params: Params) -> Iterator[Entry]:
+    """The submissions of a source: plain, and balanced where the prior of the test set is declared."""
+    precision = oof_precision(source, rows.labels)
+    test = source.test()
+    plain = plain_score(precision, np.random.default_rng([params.seed, BOOTSTRAP]))
+    yield Entry(source.name, source, top3(test), plain, None)
+    if params.submit.prior is None:
+        return
+    most = max(1, len(rows.test) // len(words))
+    drawn = []
+    for seed in range(DRAWS):  # the same draws for every source
+        draw = draw_evenly(rows.labels, len(words), most, np.random.default_rng([params.seed, seed]))
+        drawn.append(gains(source.oof(draw), rows.labels[draw], params.submit.balance))
+    score = balanced_score(precision, drawn, np.random.default_rng([params.seed, BOOTSTRAP]))
+    balanced = balanced_guesses(test, uniform(len(words)), params.submit.balance)
+    yield Entry(
+        f"{source.name}{BALANCED}", source, balanced.best, score, {"prior": params.submit.prior, **balanced.done}
+    )
+
+
+def rank(entries: list[Entry]) -> list[Entry]:
+    """Best out-of-fold MAP@3 first, equals by name."""
+    return sorted(entries, key=lambda entry: (-entry.oof["map3"], entry.name))
+
+
+def in_sample_order(guesses: np.ndarray, test: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, int]:
+    """Arrange guesses as the sample submission asks, and fill in for drawings that were rejected.
+
+    A row without a prediction gets the three words that are guessed most often, equals in label order.
+
+    Args:
+        guesses: (T, 3) labels.
+        test: (T,) key_ids of their rows.
+        sample: (N,) key_ids asked for.
+
+    Returns:
+        (N, 3) labels, and how many rows had no prediction.
+
+    Raises:
+        SketchstackError: there are predictions of rows that nobody asks for.
+    """
+    if len(unasked := test[~np.isin(test, sample)]):
+        raise SketchstackError(
+            f"the sample submission lacks key_id {unasked[0]} and {len(unasked) - 1} more of the test drawings, so the "
+            f"two files are of different competitions; see data.test and data.sample_submission in params.yaml."
+        )
+    arranged = np.tile(_commonest(guesses), (len(sample), 1))
+    order = np.argsort(test)
+    predicted = np.isin(sample, test)
+    arranged[predicted] = guesses[order[np.searchsorted(test, sample[predicted], sorter=order)]]
+    return arranged, int((~predicted).sum())
+
+
+def _commonest(guesses: np.ndarray) -> np.ndarray:
+    """The three labels that stand most often among guesses (T, 3); equals in label order."""
+    counts = np.bincount(guesses.ravel(), minlength=GUESSES)
+    return np.argsort(-counts, kind="stable")[:GUESSES]
+
+
+def write_entry(entry: Entry, place: int, *, test: np.ndarray, asked: np.ndarray, words: Words, params: Params) -> None:
+    """Write one submission and its manifest; both get their names only when the submission has passed its checks.
+
+    Args:
+        entry: the submission.
+        place: its rank, from 1.
+        test: (T,) key_ids of the rows of its guesses.
+        asked: (N,) key_ids that the sample submission asks for, in order.
+        words: what its labels stand for.
+        params: those in force.
+    """
+    guesses, missing = in_sample_order(entry.guesses, test, asked)
+    with whole_file(FOLDER / f"{entry.name}.csv") as file:
+        write_submission(file, asked, guesses, words)
+        check_submission(file, asked, known_words(params.sample_path))
+        written = file_hash(file)
+    shared = {str(file): file_hash(file) for file in (FOLDS / "words.json", params.sample_path)}
+    manifest = {
+        "name": entry.name,
+        "rank": place,
+        "best_three": place <= BEST,
+        "oof": entry.oof,
+        "balance": entry.balance,
+        "sha256": written,
+        "rows": len(asked),
+        "rows_without_prediction": missing,
+        "inputs": {**shared, **entry.source.hashes},
+        "params": made_from(entry.source, params),
+    }
+    with whole_file(FOLDER / f"{entry.name}.json") as file:
+        file.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+
+
+def made_from(source: Source, params: Params) -> dict[str, Any]:
+    """The params that a submission depends on."""
+    shared = params.model_dump(include={"profile", "seed", "threads", "devices", "folds", "shuffle", "oof", "submit"})
+    taught = any(name != learner_of(name) for name in source.learners)
+    names = [learner_of(name) for name in source.learners] + [params.pseudo.teacher] * taught
+    learners = {name: params.learners[name].model_dump() for name in names}
+    pseudo = {"pseudo": params.pseudo.model_dump(exclude={"learners"})} if taught else {}
+    stack = {"stack": params.stack.model_dump()} if source.name in COMBINATIONS else {}
+    return {**shared, "learners": learners, **pseudo, **stack}
+
+
+def clear(folder: Path) -> None:
+    """Remove what an earlier run wrote: a learner that has left the ensemble must not be ranked on."""
+    for pattern in ("*.csv", "*.json", ".*.partial"):
+        for path in folder.glob(pattern):
+            path.unlink()
+
+
+def write_ranking(manifests: list[dict[str, Any]]) -> None:
+    """Write ranking.csv: a line a submission, best first."""
+    columns = "rank,name,oof_map3,low,high,best_three,sha256"
+    lines = [
+        f"{known['rank']},{known['name']},{known['oof']['map3']:.6f},{known['oof']['low']:.6f},{known['oof']['high']:.6f},"
+        f"{str(known['best_three']).lower()},{known['sha256']}"
+        for known in manifests
+    ]
+    with whole_file(FOLDER / "ranking.csv") as file:
+        file.write_text("\n".join([columns, *lines, ""]), encoding="utf-8")
+
+
+def print_ranking(manifests: list[dict[str, Any]]) -> None:
+    """Show all submissions, best first; the best three bear a star."""
+    table = Table("", "submission", title="Submissions, by MAP@3 out of fold", box=SIMPLE_HEAD, title_justify="left")
+    for heading in ("MAP@3", "95% interval", "gain of balancing", "rows", "no prediction"):
+        table.add_column(heading, justify="right")
+    for known in manifests:
+        oof = known["oof"]
+        gain = f"{oof['gain']:+.4f} ± {oof['gain_std']:.4f}" if "gain" in oof else ""
+        table.add_row(
+            "★" if known["best_three"] else "", known["name"],
+            f"{oof['map3']:.4f}", f"{oof['low']:.4f}–{oof['high']:.4f}", gain,
+            str(known["rows"]), str(known["rows_without_prediction"]),
+        )  # fmt: skip
+    Console(width=110).print(table)
+
+
+def write_submissions(params: Params) -> None:
+    """The stage: probabilities → submissions, manifests, ranking."""
+    words, rows, asked = load_words(FOLDS), read_stacked_rows(), sample_key_ids(params.sample_path)
+    if len(words) < GUESSES:
+        raise SketchstackError(f"{FOLDS}/words.json has {len(words)} words; three guesses a row need at least three.")
+    if params.submit.prior:
+        check_drawable(rows.labels, words)
+    sources = list(open_sources(params, words, rows))
+    entries = rank([entry for source in sources for entry in enter(source, rows, words, params)])
+    clear(FOLDER)
+    for place, entry in enumerate(entries, 1):
+        write_entry(entry, place, test=rows.test, asked=asked, words=words, params=params)
+    manifests = read_manifests()
+    write_ranking(manifests)
+    record_environment([manifest["sha256"] for manifest in manifests])
+    print_ranking(manifests)

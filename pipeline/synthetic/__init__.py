@@ -1,0 +1,1 @@
+"""The embedded competition: templates of words, drawing styles, files in Kaggle's format."""

@@ -1,0 +1,113 @@
+"""The files of a competition that needs no download, in Kaggle's exact format, with the true words of its test set.
+
+Every drawing is a template of `pipeline.synthetic.figures` in a drawing style of its own: people slant, tremble, hurry,
+round corners off, leave gaps or overshoot, forget strokes, draw them in another order or backwards, scribble, run out
+of time, or misread the word. Each drawing has a generator of its own, so that it is the same whatever the other words
+and however many drawings are asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import zlib
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.drawings.words import Words, spell
+from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.params import PARAMS, Params
+from pipeline.synthetic.drawing import draw, drawing_json
+from pipeline.synthetic.figures import FIGURES
+
+TRAIN, TEST = 0, 1  # the part of the competition, a part of every seed
+FIRST_KEY_ID = {TRAIN: 4_500_000_000_000_000, TEST: 9_000_000_000_000_000}  # as on Kaggle, 16 digits, never in both
+KEY_IDS = 900_000_000_000_000
+MISREAD = 24  # a misread word is one of the first so many figures: more words change no drawing that there was
+COUNTRIES = ["US", "GB", "DE", "RU", "SE", "FR", "BR", "SA", "KR", "JP"]
+OPENED = datetime(2017, 1, 23)  # the game's days in Kaggle's data: until the end of March 2017
+
+
+class Row(NamedTuple):
+    """One drawing of the competition; `word` is the one it was asked for."""
+
+    key_id: int
+    countrycode: str
+    drawing: str
+    recognized: bool
+    timestamp: str
+    word: str
+
+
+def row(word: str, number: int, part: int, *, seed: int, unrecognized: float, mislabelled: float) -> Row:
+    """Drawing `number` of a word in the training or test part: a pure function of its arguments.
+
+    Args:
+        word: a key of FIGURES.
+        number: counts the word's drawings in that part.
+        part: TRAIN or TEST.
+        seed: of the competition.
+        unrecognized: chance that the drawing is left unfinished.
+        mislabelled: chance that it shows another word.
+    """
+    rng = np.random.default_rng([seed, zlib.crc32(word.encode()), part, number])
+    key_id = FIRST_KEY_ID[part] + int(rng.integers(KEY_IDS))
+    time = OPENED + timedelta(microseconds=int(rng.integers(67 * 24 * 3600 * 10**6)))
+    country = COUNTRIES[min(int(rng.exponential(2.5)), len(COUNTRIES) - 1)]
+    unfinished, misread = rng.random() < unrecognized, rng.random() < mislabelled
+    shown = rng.choice([other for other in list(FIGURES)[:MISREAD] if other != word]) if misread else word
+    drawing = drawing_json(draw(shown, rng, unfinished=unfinished))
+    return Row(key_id, country, drawing, not unfinished, f"{time:%Y-%m-%d %H:%M:%S.%f}", word)
+
+
+def write_csv(path: Path, header: str, rows: Iterable[Sequence[object]]) -> None:
+    """Write rows as Kaggle does: line feeds, quotes only where a comma asks for them."""
+    with path.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header.split(","))
+        writer.writerows(rows)
+
+
+def write_train(folder: Path, params: Params) -> None:
+    """Write `<word>.csv` of every word into a new folder."""
+    folder.mkdir()
+    chances = params.synthesize.model_dump(include={"unrecognized", "mislabelled"})
+    for word in FIGURES:
+        rows = (row(word, k, TRAIN, seed=params.seed, **chances) for k in range(params.synthesize.train_rows))
+        table = ((r.countrycode, r.drawing, r.key_id, r.recognized, r.timestamp, r.word) for r in rows)
+        write_csv(folder / f"{word}.csv", "countrycode,drawing,key_id,recognized,timestamp,word", table)
+
+
+def write_test(folder: Path, params: Params) -> None:
+    """Write the test drawings, the sample submission and the true words, all in order of key_id as on Kaggle."""
+    chances = {"unrecognized": params.synthesize.unrecognized, "mislabelled": 0.0}  # the truth is the truth
+    numbers = range(params.synthesize.test_rows)
+    rows = sorted(row(word, k, TEST, seed=params.seed, **chances) for word in FIGURES for k in numbers)
+    write_csv(folder / params.data.test, "key_id,countrycode,drawing", (r[:3] for r in rows))
+    guesses = " ".join(Words.from_names(FIGURES).names[:3])
+    write_csv(folder / params.data.sample_submission, "key_id,word", ((r.key_id, guesses) for r in rows))
+    if params.data.labels:
+        write_csv(folder / params.data.labels, "key_id,word", ((r.key_id, spell(r.word)) for r in rows))
+
+
+def check_profile(competition: str, params: Params) -> None:
+    """Refuse to write where raw files of another competition lie.
+
+    Raises:
+        SketchstackError: the params in force are another profile's, or read their raw files from another folder.
+    """
+    listed, folder = params.synthesize.competitions, Path("data", competition)
+    if competition not in listed:
+        raise SketchstackError(
+            f"{PARAMS}: synthesize.competitions is {listed}, so {competition!r} is not to be written for profile "
+            f"{params.profile!r}; name a listed one, or first put the profile in force that lists it "
+            f"(`make profile NAME=synthetic`)."
+        )
+    if Path(params.data.folder) != folder:
+        raise SketchstackError(
+            f"{PARAMS}: data.folder is {params.data.folder}, but the competition {competition!r} goes to {folder}; "
+            f"set data.folder to {folder}, or synthesize.competitions to [] to use the raw files that lie there."
+        )

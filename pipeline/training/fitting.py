@@ -1,0 +1,158 @@
+"""What the rounds of training share: fit a learner, predict the fold it did not see and the test set, cache it all.
+
+A base learner of the first round bears its learner's name; one of the second round (`params.PSEUDO` at its end) bears
+a name of its own, and with it has folders of its own below models/, checkpoints/ and logs/.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.drawings import batches, encodings
+from pipeline.drawings import shards as drawings
+from pipeline.drawings.encodings import set_threads
+from pipeline.drawings.shards import SUMMARY, TEST, Shards, open_shards
+from pipeline.drawings.words import load_words
+from pipeline.foundation.artefacts import file_hash, whole_file, whole_folder
+from pipeline.foundation.environment import versions
+from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.params import Params, learner_of
+from pipeline.learners import _base
+from pipeline.learners._base import EpochRow, Learner, load_learner
+from pipeline.predictions.cache import cached_share, model_folder, write_predictions
+from pipeline.training.checkpoints import Checkpoint
+
+FOLDS = Path("folds")
+CHECKPOINTS = Path("checkpoints")
+LOGS = Path("logs")
+CURVES = Path("models/curves")
+LIBRARIES = ("keras", "numba", "numpy", "tensorflow", "tensorflow-cpu", "torch")  # that make a step, where they are
+
+
+def others(folds: list[int], held_out: int) -> list[int]:
+    """The folds to train on.
+
+    Raises:
+        SketchstackError: there is no fold `held_out`.
+    """
+    if held_out not in folds:
+        raise SketchstackError(f"no fold {held_out}; params.yaml has folds {', '.join(map(str, folds))}.")
+    return [fold for fold in folds if fold != held_out]
+
+
+def open_folds(folds: list[int]) -> Shards:
+    """The drawings of some folds."""
+    return open_shards([FOLDS / f"fold{fold}" for fold in folds])
+
+
+def ready_learner(params: Params, learner: str, held_out: int) -> Learner:
+    """A learner with its params checked and the seed of the fold that it will not see."""
+    words, seed = load_words(FOLDS), (params.seed, held_out)
+    return load_learner(learner, params.learner(learner), num_words=len(words), seed=seed, threads=params.threads)
+
+
+def fit_and_predict(
+    learner: Learner,
+    training: Shards,
+    params: Params,
+    name: str,
+    held_out: int,
+    made_from: Mapping[str, str] | None = None,
+) -> None:
+    """Fit a learner; cache its predictions of fold `held_out` and the test set in models/base/<name>/fold<held_out>.
+
+    Several devices fit it together, a process each; the first of them predicts and writes.
+
+    Args:
+        learner: ready to fit.
+        training: the rows to fit it on.
+        params: those in force.
+        name: the base learner's.
+        held_out: the fold that it must not see.
+        made_from: hashes, by name, of what `training` depends on beside params and folds: a resume point of others is
+            refused.
+    """
+    set_threads(params.threads)
+    words, held_out_rows, test_rows = load_words(FOLDS), open_folds([held_out]), open_shards([FOLDS / TEST])
+    learner.launch(params.devices)
+    checkpoint = _checkpoint(params, name, held_out, made_from or {})
+    log = _curve_log(name, held_out) if learner.rank == 0 else _no_log
+    learner.fit(training, checkpoint, f"{name} fold {held_out}", log)
+    if learner.rank > 0:
+        return
+    fitted = time.monotonic()
+    cached = held_out_rows.first(cached_share(len(held_out_rows), params))
+    with whole_folder(model_folder(name, held_out)) as folder:
+        learner.save(folder)
+        metrics = write_predictions(
+            folder,
+            oof=learner.predict_proba(cached),
+            test=learner.predict_proba(test_rows),
+            rows=cached.key_id,
+            test_rows=test_rows.key_id,
+            labels=cached.word,
+            words=words,
+            learner_hash=params.learner_hash(name),
+            trained_on=training.key_id[~np.isin(training.key_id, test_rows.key_id)],  # those have no words of their own
+        )
+    with whole_file(CURVES / name / f"fold{held_out}.csv") as file:
+        _write_curve(file, learner.curve)
+    checkpoint.remove()
+    _log_times(name, held_out, fit=learner.seconds, predict=time.monotonic() - fitted)
+    print(f"{name} fold {held_out}: MAP@3 {metrics['map3']:.4f}, top-1 {metrics['top1']:.4f}", flush=True)
+
+
+def code_hash(learner: str) -> str:
+    """SHA-256 of the files that decide what a training step of a learner does."""
+    sources = [Path(str(module.__file__)) for module in (batches, drawings, encodings)]
+    sources += [*_base.LEARNERS.glob("_*.py"), _base.LEARNERS / f"{learner}.py"]
+    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()
+
+
+def _checkpoint(params: Params, name: str, held_out: int, made_from: Mapping[str, str]) -> Checkpoint:
+    anywhere = params.model_copy(update={"devices": 1})  # a run may go on with other devices than it began with
+    libraries = " ".join(f"{name}={version}" for name, version in versions(LIBRARIES).items())
+    code, data = code_hash(learner_of(name)), file_hash(FOLDS / SUMMARY)
+    made = {"params": anywhere.learner_hash(name), "data": data, "code": code, "libraries": libraries, **made_from}
+    return Checkpoint(CHECKPOINTS / name / f"fold{held_out}", made, **params.checkpoints.model_dump())
+
+
+def _no_log(row: EpochRow) -> None:
+    """The first device's log tells all."""
+
+
+def _curve_log(name: str, held_out: int) -> Callable[[EpochRow], None]:
+    """Log each epoch to logs/<base learner>/fold<k> through dvclive, as training goes."""
+    from dvclive import Live
+
+    live = Live(
+        str(LOGS / name / f"fold{held_out}"), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False
+    )
+
+    def log(row: EpochRow) -> None:
+        live.step = row.epoch
+        for metric in ("learning_rate", "loss", "top1"):
+            live.log_metric(metric, getattr(row, metric))
+        live.make_summary()
+
+    return log
+
+
+def _write_curve(path: Path, curve: list[EpochRow]) -> None:
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(EpochRow._fields)
+        writer.writerows([row.epoch, *(float(np.float32(value)) for value in row[1:])] for row in curve)
+
+
+def _log_times(name: str, held_out: int, **seconds: float) -> None:
+    """Times go to logs/: an output that holds a clock never hashes the same twice."""
+    path = LOGS / name / f"fold{held_out}" / "seconds.json"
+    path.write_text(json.dumps({part: round(value, 1) for part, value in seconds.items()}) + "\n")

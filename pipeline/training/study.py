@@ -1,0 +1,503 @@
+"""Search for better params of a learner: its network and its training, by validation rows inside the training folds.
+
+    sketchstack tune lstm --trials 40     can be stopped at any moment; the same command goes on
+
+A trial is a block of params, trained in a process of its own and scored after each epoch; the first is the block in
+force. Searched are the keywords of the learner's `network`, each by its type around the value in force, and some of
+`training`. A learner that knows better says so in a class attribute, by the place in its block:
+
+    search: ClassVar = {
+        "network.backbone": ["MobileNet", "MobileNetV2"],  # one of these
+        "network.options.alpha": (0.25, 1.0),              # from, to
+        "network.strides": None,                           # stays as it is
+    }
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import multiprocessing
+import os
+import re
+import shutil
+import signal
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import yaml
+from pydantic import ValidationError
+from tqdm import tqdm
+
+from pipeline.drawings.encodings import set_threads
+from pipeline.drawings.shards import SUMMARY, Shards
+from pipeline.drawings.words import load_words
+from pipeline.foundation.artefacts import file_hash
+from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.params import LearnerParams, Params, fingerprint
+from pipeline.learners._base import EpochRow, Learner, learner_class, load_learner
+from pipeline.predictions.metrics import map_at_3, top3
+from pipeline.training.checkpoints import Checkpoint
+from pipeline.training.fitting import CHECKPOINTS, FOLDS, LOGS, code_hash, open_folds, others
+from pipeline.training.searchspace import Dimension, block_with, space_of
+
+if TYPE_CHECKING:
+    from optuna import Study, Trial
+    from optuna.trial import FrozenTrial
+
+VALIDATION = 5000  # validation rows at most; the standard error of their MAP@3 is below 0.5 / sqrt(5000) = 0.007
+RANDOM = 8  # trials drawn at random before the others tell where to look
+LEAVE = 10  # seconds that a trial's process has to end by itself
+UNPRUNED = 4  # trials that run to their end before any is pruned
+PRUNED = "pruned: below the median of the trials before it"
+_SPAWN = multiprocessing.get_context("spawn")
+
+
+# One trial, in a process of its own: its memory is given back, whatever ends it ends it alone, and the process of the
+# study never runs a framework.
+
+
+class Job(NamedTuple):
+    """What all trials of a study share.
+
+    Attributes:
+        params: params.yaml.
+        name: of the learner.
+        held_out: the fold that is left alone.
+        rows: training rows at most.
+        epochs: of a trial.
+    """
+
+    params: Params
+    name: str
+    held_out: int
+    rows: int | None
+    epochs: int
+
+    @property
+    def place(self) -> Path:
+        """What its files are named by, below logs/ and checkpoints/."""
+        return Path("tune", self.name, f"fold{self.held_out}")
+
+    def learner(self, block: dict[str, Any]) -> Learner:
+        """A learner with a block of a trial, ready to fit.
+
+        Raises:
+            ValidationError: the block does not fit the schema.
+            SketchstackError: it does not fit the learner's signatures.
+        """
+        block = {**block, "training": {**block["training"], "epochs": self.epochs}}
+        return load_learner(
+            self.name,
+            LearnerParams.model_validate(block),
+            num_words=len(load_words(FOLDS)),
+            seed=(self.params.seed, self.held_out),
+            threads=self.params.threads,
+        )
+
+
+def training_and_validation(job: Job) -> tuple[Shards, Shards]:
+    """The rows to train on, and those to score by: of the training folds, the last shard is put aside.
+
+    Which shard a drawing is in comes from its hash, as its fold does, so a drawing's twin is never on both sides. Rows
+    are in random order within a shard, so the first ones are a sample.
+
+    Raises:
+        SketchstackError: there are too few rows, or no folds.
+    """
+    shards = open_folds(others(job.params.folds, job.held_out)).shards
+    training, validation = Shards(shards[:-1]), Shards(shards[-1:]).first(VALIDATION)
+    if not len(training) or not len(validation):
+        raise SketchstackError(f"{FOLDS} holds too few rows to put some aside; lower shuffle.shards in params.yaml.")
+    return training.first(job.rows or len(training)), validation
+
+
+class _PrunedError(Exception):
+    """The study has seen enough of this trial."""
+
+
+def _train(study: Connection, job: Job, block: dict[str, Any], checkpoint: Checkpoint, known: int) -> None:
+    """Train one trial; tell the study each epoch's score, and stop where it says so. Runs in the trial's process.
+
+    Sends ("epoch", number, MAP@3) and waits for whether to stop; at last ("done",), ("refused", why) if it is the
+    block's fault, or ("failed", why).
+
+    Args:
+        study: the other end.
+        job: what all trials share.
+        block: of this trial.
+        checkpoint: to go on from.
+        known: epochs whose scores the study has, of a trial that goes on.
+    """
+    _end_with_the_study()
+    tqdm.set_lock(threading.RLock())  # its own lock has a semaphore, which a killed process would leave behind
+    try:
+        set_threads(job.params.threads)
+        learner = job.learner(block)
+        training, validation = training_and_validation(job)
+
+        def log(row: EpochRow) -> None:
+            if row.epoch <= known:
+                return
+            probabilities = learner.predict_proba(validation)
+            if not np.isfinite(probabilities).all():
+                raise SketchstackError(f"training diverged in epoch {row.epoch}")
+            study.send(("epoch", row.epoch, map_at_3(top3(probabilities), validation.word)))
+            if study.recv():
+                raise _PrunedError
+
+        learner.fit(training, checkpoint, f"{job.name} {checkpoint.last.parent.name}", log)
+        study.send(("done",))
+    except _PrunedError:
+        pass
+    except OSError as error:  # a full disk, say: not the block's fault
+        study.send(("failed", _reason(error)))
+    except Exception as error:  # what a block that does not fit comes to in a framework
+        of_the_gpu = type(error).__name__ == "AcceleratorError"  # by name: torch may not be loaded
+        study.send(("failed" if of_the_gpu else "refused", _reason(error)))
+
+
+def _end_with_the_study() -> None:
+    """Die with the process of the study, even if that is killed: a trial left alone would take the cores for hours."""
+    parent = multiprocessing.parent_process()
+
+    def wait() -> None:
+        if parent:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()
+
+
+def _reason(error: Exception) -> str:
+    text = " ".join(re.sub(r"\x1b\[\d*m", "", str(error)).split())[:300]  # Keras writes in bold
+    return text if isinstance(error, SketchstackError) else f"{type(error).__name__}: {text}"
+
+
+@contextlib.contextmanager
+def _process(*arguments: Any) -> Iterator[tuple[Connection, BaseProcess]]:
+    """`_train` in a process of its own, which is gone when the block ends."""
+    ours, theirs = _SPAWN.Pipe()
+    process = _SPAWN.Process(target=_train, args=(theirs, *arguments))
+    # Ctrl-C reaches all processes of the terminal; the trial's inherits that it is ignored.
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process.start()
+    finally:
+        signal.signal(signal.SIGINT, before)
+    theirs.close()
+    try:
+        yield ours, process
+        process.join(LEAVE)
+    finally:
+        process.kill()
+        process.join()
+        ours.close()
+
+
+# The study.
+
+
+class _OutOfTimeError(Exception):
+    """The seconds that the command was given are over."""
+
+
+def tune(job: Job, *, trials: int, seconds: float | None, fresh: bool) -> None:
+    """Run trials until the study has so many, or the time is over; print the best block.
+
+    Args:
+        job: what all trials share.
+        trials: of the study in all, those of former runs included.
+        seconds: of this run, or None.
+        fresh: start anew.
+
+    Raises:
+        SketchstackError: there is no such learner or fold; the study is another run's, or another one's work; the
+            block in force does not train.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    deadline = math.inf if seconds is None else time.monotonic() + seconds
+    learner, block = learner_class(job.name), job.params.learner(job.name).model_dump()
+    space, (training, validation) = space_of(job.name, learner, block), training_and_validation(job)
+    rows = (len(training), len(validation))
+    made_from = _made_from(job, block, space, rows)
+    with _alone(LOGS / job.place.with_suffix(".lock")):
+        study = _open_study(job, made_from, fresh=fresh)
+        study.pruner = optuna.pruners.MedianPruner(UNPRUNED, n_warmup_steps=math.ceil(job.epochs / 3))
+        _enqueue(study, space)
+        ended = ""
+        try:
+            while len(_finished(study)) < trials:
+                _run_trial(study, job, block, space, made_from, deadline)
+        except _OutOfTimeError:
+            ended = "out of time"
+        except KeyboardInterrupt:
+            ended = "interrupted"
+        finally:
+            _enqueue(study, space)
+        _print_result(study, job, block, rows)
+    if ended:
+        print(f"\nStopped ({ended}) after {len(_finished(study))} of {trials} trials; the same command goes on.")
+    if ended == "interrupted":
+        sys.exit(128 + signal.SIGINT)
+
+
+def _made_from(job: Job, block: dict[str, Any], space: list[Dimension], rows: tuple[int, int]) -> dict[str, str]:
+    """Hashes of all that scores depend on: those of a study must not differ in them."""
+    from optuna.distributions import distribution_to_json
+
+    searched = {each.name: distribution_to_json(each.distribution) for each in space}
+    params = {name: getattr(job.params, name) for name in ("seed", "threads", "folds")}
+    return {
+        f"params (learners.{job.name}, seed, threads or folds)": fingerprint({"learner": block, **params}),
+        "data (folds/)": file_hash(FOLDS / SUMMARY),
+        f"code (pipeline/learners/{job.name}.py or what it rests on)": code_hash(job.name),
+        "search space": fingerprint(searched),
+        "epochs (--epochs)": str(job.epochs),
+        "rows (--rows)": f"{rows[0]} and {rows[1]}",
+    }
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Refuse a second run of the same study: it would take the cores, and the order of the trials would be chance.
+
+    Raises:
+        SketchstackError: there is one.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise SketchstackError(f"{path} is held: this study runs in another process; wait for it.") from None
+        yield
+
+
+def _open_study(job: Job, made_from: dict[str, str], *, fresh: bool) -> Study:
+    """The study of a job, new or to go on with.
+
+    Raises:
+        SketchstackError: the file is damaged, or was made from other params, data or code.
+    """
+    import optuna
+    from sqlalchemy.exc import SQLAlchemyError
+
+    path = LOGS / job.place.with_suffix(".db")
+    if fresh:
+        path.unlink(missing_ok=True)
+        shutil.rmtree(CHECKPOINTS / job.place, ignore_errors=True)
+    try:
+        study = optuna.create_study(
+            storage=f"sqlite:///{path}", study_name="tune", direction="maximize", load_if_exists=True
+        )
+        if not study.user_attrs:
+            study.set_user_attr("made_from", made_from)
+        found = study.user_attrs["made_from"]
+    except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, KeyError) as error:
+        raise SketchstackError(
+            f"{path} is damaged or of another version of optuna ({_reason(error)}); start anew with --fresh."
+        ) from None
+    if other := [name for name, value in made_from.items() if found.get(name) != value]:
+        raise SketchstackError(
+            f"{path} was made from other {' and '.join(other)}, so its trials and new ones do not compare; "
+            f"put that back, or start anew with --fresh, which removes its {len(_finished(study))} trials."
+        )
+    return study
+
+
+def _enqueue(study: Study, space: list[Dimension]) -> None:
+    """Let the block in force come first, and a trial that was cut short again."""
+    from optuna.trial import TrialState
+
+    if not study.trials:
+        study.enqueue_trial({each.name: each.in_force for each in space})
+    queued = {trial.user_attrs.get("again") for trial in study.get_trials(states=(TrialState.WAITING,))}
+    names = {each.name for each in space}
+    for trial in study.get_trials(states=(TrialState.RUNNING,)):
+        values = trial.system_attrs.get("fixed_params", trial.params)
+        # One whose values were not all drawn yet comes again by itself: they depend on the trials before it alone.
+        if values.keys() == names and trial.number not in queued:
+            study.enqueue_trial(values, user_attrs={"again": trial.number})
+        study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _finished(study: Study) -> list[FrozenTrial]:
+    """Trials that need not come again."""
+    from optuna.trial import TrialState
+
+    return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+
+
+def _run_trial(
+    study: Study, job: Job, block: dict[str, Any], space: list[Dimension], made_from: dict[str, str], deadline: float
+) -> None:
+    """Draw a trial, or take the one that waits; train it; note how it ended.
+
+    Raises:
+        SketchstackError: the block in force does not train.
+        _OutOfTimeError: there is no time left.
+    """
+    from optuna.samplers import TPESampler
+    from optuna.trial import TrialState
+
+    if time.monotonic() >= deadline:
+        raise _OutOfTimeError
+    finished = _finished(study)
+    # Anew for each trial: what it draws depends on the trials before it, not on where the process was started again.
+    seed = int(np.random.SeedSequence([job.params.seed, len(finished)]).generate_state(1)[0])
+    study.sampler = TPESampler(seed=seed, n_startup_trials=RANDOM)
+    trial = study.ask({each.name: each.distribution for each in space})
+    chosen = block_with(block, space, trial.params)
+    trial.set_user_attr("block", chosen)
+    if twin := next((former for former in finished if former.user_attrs["block"] == chosen), None):
+        for epoch, score in twin.intermediate_values.items():
+            trial.report(score, epoch)
+        reason = twin.user_attrs.get("reason")
+        trial.set_user_attr("epoch_seconds", twin.user_attrs.get("epoch_seconds"))
+    else:
+        reason = _train_trial(study, trial, job, chosen, made_from, deadline)
+    if chosen == block and reason:
+        raise SketchstackError(f"params.yaml: the block learners.{job.name} in force does not train: {reason}.")
+    scores = study.trials[trial.number].intermediate_values
+    if reason:
+        trial.set_user_attr("reason", reason)
+        study.tell(trial, state=TrialState.PRUNED)
+    else:
+        study.tell(trial, scores[job.epochs])
+    print(_line(study, trial.number, block), flush=True)
+
+
+def _train_trial(
+    study: Study, trial: Trial, job: Job, chosen: dict[str, Any], made_from: dict[str, str], deadline: float
+) -> str | None:
+    """Train one trial and report its scores; returns why it was ended before its end, if it was.
+
+    Raises:
+        _OutOfTimeError: there is no time left.
+    """
+    try:
+        job.learner(chosen)
+    except (ValidationError, SketchstackError) as error:
+        return f"refused: {_reason(error)}"
+    number = trial.number
+    known: dict[int, float] = {}
+    while "again" in study.trials[number].user_attrs:
+        number = study.trials[number].user_attrs["again"]
+        known |= study.trials[number].intermediate_values
+    for epoch, score in known.items():
+        trial.report(score, epoch)
+    if max(known, default=0) == job.epochs:
+        return None
+    if trial.should_prune():
+        return PRUNED
+    folder = CHECKPOINTS / job.place / f"trial{number}"
+    checkpoint = Checkpoint(folder, {**made_from, "block": fingerprint(chosen)}, **job.params.checkpoints.model_dump())
+    with _process(job, chosen, checkpoint, max(known, default=0)) as (connection, process):
+        reason = _followed(trial, job, connection, process, deadline)
+    shutil.rmtree(folder, ignore_errors=True)
+    return reason
+
+
+def _followed(trial: Trial, job: Job, connection: Connection, process: BaseProcess, deadline: float) -> str | None:
+    """Report each score that a trial's process tells, up to its end or the trial's; returns as `_train_trial` does.
+
+    Raises:
+        _OutOfTimeError: there is no time left.
+        SketchstackError: the process met a fault that is not the block's.
+    """
+    ends = []  # of epochs, by the clock
+    while True:
+        try:
+            if not connection.poll(None if deadline == math.inf else max(0.0, deadline - time.monotonic())):
+                raise _OutOfTimeError
+            kind, *told = connection.recv()
+        except (EOFError, ConnectionResetError):
+            process.join()
+            return f"refused: its process ended with {process.exitcode}; -9 is what want of memory looks like"
+        if kind == "failed":
+            raise SketchstackError(f"trial {trial.number}: {told[0]}; mend that, and the same command goes on.")
+        if kind == "refused":
+            return f"refused: {told[0]}"
+        if kind == "done":
+            return None
+        epoch, score = told
+        trial.report(score, epoch)
+        ends.append(time.monotonic())
+        if len(ends) > 1:  # the first one's time holds the start of the process
+            trial.set_user_attr("epoch_seconds", round((ends[-1] - ends[0]) / (len(ends) - 1), 3))
+        stop = epoch < job.epochs and trial.should_prune()
+        connection.send(stop)
+        if stop:
+            return PRUNED
+
+
+# What is printed.
+
+
+def _line(study: Study, number: int, block: dict[str, Any]) -> str:
+    """One trial: its score or how it ended, and what it changed."""
+    trial = study.trials[number]
+    reason, scores = trial.user_attrs.get("reason"), trial.intermediate_values
+    told = f"MAP@3 {scores[max(scores)]:.4f} after epoch {max(scores)}" if scores else "no score"
+    return f"trial {number}: {told}{f', {reason}' if reason else ''}; {changes(block, trial.user_attrs['block'])}"
+
+
+def changes(block: dict[str, Any], changed: dict[str, Any]) -> str:
+    """What another block has in place of this one's, as params.yaml would have it."""
+    differing = {
+        part: {key: value for key, value in values.items() if value != block[part][key]}
+        for part, values in changed.items()
+    }
+    return _flow({part: values for part, values in differing.items() if values})[1:-1] or "the block in force"
+
+
+def _flow(values: dict[str, Any]) -> str:
+    return yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=math.inf).strip()
+
+
+def _print_result(study: Study, job: Job, block: dict[str, Any], rows: tuple[int, int]) -> None:
+    """The scores of the block in force and of the best, what is faster and nearly as good, and the block to paste."""
+    from optuna.trial import TrialState
+
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    if not complete:
+        print("No trial has come to its end yet.")
+        return
+    ranked = sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))
+    best, now = ranked[0], next((trial for trial in complete if trial.user_attrs["block"] == block), None)
+    error = 0.5 / math.sqrt(rows[1])  # of a mean of numbers in 0..1, at most
+    print(
+        f"\n{job.name}, trained on {rows[0]:,} rows for {job.epochs} epochs without fold {job.held_out}; MAP@3 of "
+        f"{rows[1]:,} validation rows (standard error at most {error:.3f}):"
+    )
+    front = [t for n, t in enumerate(ranked) if all(_seconds(t) < _seconds(better) for better in ranked[:n])]
+    for trial in [*front[:5], *([now] if now and now not in front[:5] else [])]:
+        seconds = f"{_seconds(trial):8.2f} s an epoch" if math.isfinite(_seconds(trial)) else " " * 19
+        print(f"  {trial.value:.4f} {seconds}  trial {trial.number}: {changes(block, trial.user_attrs['block'])}")
+    score = f"; the block in force has {now.value:.4f}" if now else ""
+    print(f"\nThe best, trial {best.number}, has {best.value:.4f}{score}. For params.yaml, below `learners:`\n")
+    print(as_yaml(job.name, best.user_attrs["block"]))
+
+
+def _seconds(trial: FrozenTrial) -> float:
+    return trial.user_attrs.get("epoch_seconds") or math.inf
+
+
+def as_yaml(name: str, block: dict[str, Any]) -> str:
+    """A learner's block as params.yaml has it: a name, then each part on lines of its own."""
+    parts = [f"    {part}: {_flow(values)}".replace(": ", ":\0") for part, values in block.items()]
+    whole = partial(textwrap.fill, width=120, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False)
+    return "\n".join([f"  {name}:", *(whole(part).replace(":\0", ": ") for part in parts)])  # no value leaves its name

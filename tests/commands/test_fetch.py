@@ -1,0 +1,189 @@
+import os
+import shutil
+import stat
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from pipeline.commands import fetch as data
+from pipeline.commands.fetch import COMPETITION, copy, unpack
+from pipeline.foundation.errors import SketchstackError
+
+FILES = {
+    "train_simplified/ant.csv": "ant's",
+    "train_simplified/wine glass.csv": "glass",
+    "test_simplified.csv": "test",
+    "sample_submission.csv": "sample",
+}
+EXTRA = {"test_labels.csv": "labels", "ndjson_raw/ant.ndjson": "{}"}
+STRANGE = {"sealed.bin": "?", "README.md": "read me", "train_simplified/.DS_Store": "?"}
+
+
+def write_files(folder, files):
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+def contents(folder):
+    return {str(path.relative_to(folder)): path.read_text() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    """A project of one's own, and nobody's credentials."""
+    for name in [name for name in os.environ if name.startswith("KAGGLE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.delenv("XDG_CONFIG_HOME", raising=False)
+    for name in ("home", "project"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.chdir(tmp_path / "project")
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_files(tmp_path / "source", FILES | EXTRA | STRANGE)
+
+
+def test_competition_files_are_copied_and_nothing_else(source):
+    assert copy(source, Path("data/mini")) == 6
+    assert contents(Path("data/mini")) == FILES | EXTRA
+    assert [path.name for path in Path("data").iterdir()] == ["mini"]
+
+
+def test_a_copy_of_a_folder_that_may_only_be_read_can_be_replaced(source):
+    for path in [*source.rglob("*"), source]:
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    copy(source, Path("data/mini"))
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in Path("data").rglob("*")}
+    assert all(mode & stat.S_IWUSR for mode in modes.values())
+    source.chmod(0o755)
+
+
+def test_copying_again_touches_nothing_and_a_changed_source_replaces_all(source):
+    copy(source, Path("data/mini"))
+    before = Path("data/mini").stat().st_ino
+    copy(source, Path("data/mini"))
+    assert Path("data/mini").stat().st_ino == before
+    (source / "test_simplified.csv").write_text("tset")  # of the same length, and of the same age
+    for folder in (source, Path("data/mini")):
+        os.utime(folder / "test_simplified.csv", (1_500_000_000, 1_500_000_000))
+    copy(source, Path("data/mini"))
+    assert contents(Path("data/mini")) == FILES | EXTRA | {"test_simplified.csv": "tset"}
+    (source / "train_simplified/ant.csv").unlink()
+    copy(source, Path("data/mini"))
+    assert contents(Path("data/mini")) == {
+        name: text for name, text in (FILES | EXTRA | {"test_simplified.csv": "tset"}).items() if "ant.csv" not in name
+    }
+
+
+@pytest.mark.parametrize("missing", ["train_simplified", "test_simplified.csv", "sample_submission.csv"])
+def test_what_a_source_lacks_is_named(source, missing):
+    path = source / missing
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+    with pytest.raises(SystemExit, match=f"it lacks\\s{missing}"):
+        data.main(["mini", "--from", str(source)])
+    assert not Path("data/mini").exists()
+
+
+def test_an_empty_train_folder_counts_as_missing(source):
+    shutil.rmtree(source / "train_simplified")
+    (source / "train_simplified").mkdir()
+    with pytest.raises(SketchstackError, match="it lacks train_simplified"):
+        copy(source, Path("data/mini"))
+
+
+def test_where_from_must_be_said(capsys):
+    with pytest.raises(SystemExit, match=r"NAME=mini\sFROM=FOLDER"):
+        data.main(["mini"])
+    with pytest.raises(SystemExit, match="cannot name a folder"):
+        data.main(["../mini", "--from", "."])
+
+
+def git(*arguments):
+    identity = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
+    return subprocess.run(["git", *identity, *arguments], check=True, capture_output=True, text=True).stdout
+
+
+def test_the_pointer_goes_to_git_and_the_same_data_leave_git_clean(source, capsys):
+    git("init", "--quiet")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True, capture_output=True)
+    Path(".gitignore").write_text("/data/*\n!/data/*.dvc\n")
+    data.main(["mini", "--from", str(source)])
+    assert "data/mini.dvc" in capsys.readouterr().out
+    git("add", "--all")
+    git("commit", "--quiet", "--message", "data")
+    assert "data/mini.dvc" in git("ls-files")
+    assert "data/mini/" not in git("ls-files")
+    shutil.rmtree("data/mini")
+    data.main(["mini", "--from", str(source)])
+    assert git("status", "--porcelain") == ""
+
+
+def test_dvc_s_refusal_is_told(source):
+    with pytest.raises(SystemExit, match=r"`dvc add data/mini` failed:"):
+        data.main(["mini", "--from", str(source)])
+
+
+def test_without_credentials_a_download_says_how_to_set_them_up():
+    with pytest.raises(SystemExit) as stopped:
+        data.main(["kaggle"])
+    told = " ".join(str(stopped.value).split())
+    assert f"kaggle competitions download -c {COMPETITION} -p data/.kaggle.download" in told
+    assert "KAGGLE_API_TOKEN" in told
+    assert not Path("data").exists()
+
+
+def write_archive(path, files):
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+def test_only_what_is_needed_is_unpacked(tmp_path):
+    archive = write_archive(tmp_path / "all.zip", FILES | {"train_raw/ant.csv": "raw", "../evil.csv": "evil"})
+    unpack(archive, tmp_path / "out")
+    assert contents(tmp_path / "out") == FILES
+
+
+def test_an_archive_of_archives_is_unpacked_too(tmp_path):
+    inner = write_archive(tmp_path / "inner.zip", {"ant.csv": "ant's", "wine glass.csv": "glass"})
+    table = write_archive(tmp_path / "table.zip", {"test_simplified.csv": "test"})
+    archive = write_archive(tmp_path / "all.zip", {"sample_submission.csv": "sample"})
+    with zipfile.ZipFile(archive, "a") as packed:
+        packed.write(inner, "train_simplified.zip")
+        packed.write(table, "test_simplified.csv.zip")
+    unpack(archive, tmp_path / "out")
+    assert contents(tmp_path / "out") == FILES
+
+
+def test_a_broken_archive_is_named(tmp_path):
+    (tmp_path / "all.zip").write_bytes(b"no archive")
+    with pytest.raises(SketchstackError, match=r"all.zip cannot be unpacked"):
+        unpack(tmp_path / "all.zip", tmp_path / "out")
+
+
+def test_the_competition_is_downloaded_and_unpacked(tmp_path, monkeypatch):
+    """A `kaggle` of our own puts the archive where the real one would."""
+    archive = write_archive(tmp_path / "made.zip", FILES | {"train_raw/ant.csv": "raw"})
+    fake = tmp_path / "bin/kaggle"
+    fake.parent.mkdir()
+    fake.write_text(f'#!/bin/sh\n[ "$4" = {COMPETITION} ] && cp {archive} "$6/$4.zip"\n')
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "t0ken")
+    assert data.download(Path("data/kaggle")) == 4
+    assert contents(Path("data")) == {f"kaggle/{name}": text for name, text in FILES.items()}
+    fake.write_text("#!/bin/sh\nexit 3\n")
+    with pytest.raises(SketchstackError, match=r"-p data/.kaggle.download` failed with exit code 3"):
+        data.download(Path("data/kaggle"))
+    assert contents(Path("data/kaggle")) == FILES

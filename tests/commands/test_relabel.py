@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from bench.browser import checked, chromium
+from pipeline.commands import relabel
+from pipeline.drawings.shards import open_shards
+from pipeline.drawings.words import load_words, spell
+from pipeline.raw.corrections import read_corrections
+from pipeline.stages import shuffle as shuffle_stage
+from tests.conftest import failing_main, run_main
+
+FOLDER = "data/synthetic"
+
+
+def sheet(copied_run: Path) -> pd.DataFrame:
+    return pd.read_csv(copied_run / "look" / relabel.SHEET, dtype=str, keep_default_na=False)
+
+
+def test_suspects_go_out_with_pictures_and_come_back_as_corrections_that_shuffle_applies(
+    copied_run, finished_run, capsys
+):
+    run_main(relabel, "--export", "look", "--rows", "8")
+    found = sheet(copied_run)
+    assert tuple(found.columns) == relabel.COLUMNS
+    assert len(found) == 8
+    assert all((copied_run / "look" / f"{key_id}.png").read_bytes()[:4] == b"\x89PNG" for key_id in found["key_id"])
+    assert (copied_run / "look" / relabel.PAGE).read_text().count("<img") == 8
+    shown = [spell(finished_run.shown[int(key_id)]) for key_id in found["key_id"]]
+    found["becomes"] = [*shown[:5], "drop", "keep", ""]
+    found.to_csv(copied_run / "look" / relabel.SHEET, index=False)
+    capsys.readouterr()
+    run_main(relabel, "--take", f"look/{relabel.SHEET}")
+    said = capsys.readouterr().out
+    assert "7 lines of corrections.csv are new or other; 1 rows" in said
+    assert len(read_corrections()) == 7
+    before = load_words(copied_run / "folds")
+    run_main(shuffle_stage)
+    shards = open_shards([copied_run / f"folds/fold{fold}" for fold in range(3)])
+    words = dict(zip(shards.key_id.tolist(), (before.names[word] for word in shards.word), strict=True))
+    key_ids = [int(key_id) for key_id in found["key_id"]]
+    assert [words.get(key_id) for key_id in key_ids] == [*shown[:5], None, *found["word"][6:]]
+
+
+def test_decided_rows_are_not_exported_again(copied_run):
+    run_main(relabel, "--export", "look", "--rows", "6")
+    first = sheet(copied_run)
+    first["becomes"] = ["keep"] * 4 + ["", ""]
+    first.to_csv(copied_run / "look" / relabel.SHEET, index=False)
+    run_main(relabel, "--take", f"look/{relabel.SHEET}")
+    shutil.rmtree(copied_run / "look")
+    run_main(relabel, "--export", "look", "--rows", "6")
+    assert sheet(copied_run)["key_id"].tolist()[:2] == first["key_id"].tolist()[4:]
+
+
+@pytest.mark.skipif(chromium() is None, reason="there is no Chromium on the PATH")
+def test_the_page_is_as_good_as_the_report(copied_run):
+    run_main(relabel, "--export", "look", "--rows", "6")
+    assert checked(copied_run / "look" / relabel.PAGE).all() == []
+
+
+def test_a_sheet_that_is_being_filled_in_is_not_written_over(copied_run):
+    (copied_run / "look").mkdir()
+    assert "would be lost" in failing_main(relabel, "--export", "look")
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("7,barn,barm", r"row 2 \(line 3\) has the word 'barm', which is none of the 30 of the folds; there is bear"),
+        ("7,barm,barn", "has the word 'barm'"),
+        ("7x,barn,cat", "which is not a 64-bit integer"),
+        ("5,barn,cat", "has the key_id 5 again"),
+    ],
+)
+def test_a_bad_line_of_a_sheet_is_named_and_nothing_is_recorded(copied_run, line, said):
+    before = (copied_run / "corrections.csv").read_text()
+    (copied_run / "s.csv").write_text(f"folder,key_id,word,becomes\n{FOLDER},5,barn,drop\n{FOLDER},{line}\n")
+    assert re.search(said, failing_main(relabel, "--take", "s.csv"))
+    assert (copied_run / "corrections.csv").read_text() == before
+
+
+def test_a_run_that_is_not_stacked_has_no_suspects_yet(copied_run):
+    shutil.rmtree(copied_run / "models/meta")
+    assert "`dvc repro stack` makes it" in failing_main(relabel, "--export", "look")
+    assert not (copied_run / "look").exists()
+
+
+def test_a_sheet_of_another_folder_is_refused(copied_run):
+    (copied_run / "s.csv").write_text("folder,key_id,word,becomes\ndata/mini,5,barn,drop\n")
+    said = failing_main(relabel, "--take", "s.csv")
+    assert "row 1 (line 2) is of 'data/mini', but params.yaml names 'data/synthetic'" in said
+    assert read_corrections() == []

@@ -1,0 +1,95 @@
+"""What a resume point is made from: whatever a step depends on, each under a name that a refusal can tell."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+from pathlib import Path
+
+import pytest
+
+from pipeline.drawings import batches, encodings
+from pipeline.drawings import shards as drawings
+from pipeline.foundation.params import Params, load_params
+from pipeline.learners import _base
+from pipeline.training import fitting
+from tests.conftest import ROOT
+
+PARAMS = load_params(ROOT / "params.yaml")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with a summary of folds, and copies of the learners and of the modules that decide what a step does."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folds").mkdir()
+    (tmp_path / "folds" / "summary.json").write_text("{}")
+    shutil.copytree(_base.LEARNERS, tmp_path / "learners", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(_base, "LEARNERS", tmp_path / "learners")
+    for module in (batches, drawings, encodings):
+        monkeypatch.setattr(module, "__file__", shutil.copy(str(module.__file__), tmp_path))
+    return tmp_path
+
+
+def made_from(params: Params = PARAMS) -> dict[str, str]:
+    return fitting._checkpoint(params, "lstm", 0, {"pseudo-labels": "p"}).made_from
+
+
+def differing(before: dict[str, str], after: dict[str, str]) -> set[str]:
+    assert {*before} == {*after}
+    return {name for name in before if before[name] != after[name]}
+
+
+def test_what_it_is_made_from_has_names(home):
+    assert {*made_from()} == {"params", "data", "code", "libraries", "pseudo-labels"}
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["learners/lstm.py", "learners/_torch.py", "learners/_base.py", "batches.py", "shards.py", "encodings.py"],
+)
+def test_one_of_other_code_differs_in_its_code_alone(source, home):
+    before = made_from()
+    (home / source).write_text((home / source).read_text() + "# another line\n")
+    assert differing(before, made_from()) == {"code"}
+
+
+def test_one_of_other_folds_differs_in_its_data_alone(home):
+    before = made_from()
+    (home / "folds" / "summary.json").write_text('{"other": 1}')
+    assert differing(before, made_from()) == {"data"}
+
+
+def test_one_of_other_params_differs_in_its_params_alone(home):
+    for change in ({"seed": 7}, {"threads": 1}):
+        assert differing(made_from(), made_from(PARAMS.model_copy(update=change))) == {"params"}
+    lstm = PARAMS.learner("lstm")
+    training = lstm.training.model_copy(update={"epochs": lstm.training.epochs + 1})
+    learners = PARAMS.learners | {"lstm": lstm.model_copy(update={"training": training})}
+    assert differing(made_from(), made_from(PARAMS.model_copy(update={"learners": learners}))) == {"params"}
+
+
+def test_neither_another_learner_nor_when_they_are_written_makes_a_difference(home):
+    before = made_from()
+    (home / "learners" / "gru.py").write_text("# another learner\n")
+    checkpoints = PARAMS.checkpoints.model_copy(update={"seconds": 1.0})
+    assert made_from(PARAMS.model_copy(update={"checkpoints": checkpoints})) == before
+
+
+def test_one_of_another_version_of_a_library_differs_in_its_libraries_alone(home, monkeypatch):
+    before, usual = made_from(), importlib.metadata.version
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == "torch" else usual(name))
+    assert differing(before, made_from()) == {"libraries"}
+
+
+def test_a_machine_that_lacks_a_library_trains_without_it(home, monkeypatch):
+    usual = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name == "keras":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return usual(name)
+
+    before = made_from()
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert differing(before, made_from()) == {"libraries"}
