@@ -20,7 +20,7 @@ import yaml
 from bench.tables import ROOT, Measured, publish
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params, load_params
-from pipeline.training.fitting import LOGS
+from pipeline.foundation.places import places
 
 PROFILE = ROOT / "profiles" / "mini.yaml"
 APART = 10**16 + 10**7  # between the key_ids of copies: more than any key_id, and the reference puts them elsewhere
@@ -136,7 +136,7 @@ def seconds_of(home: Path, learner: str, fold: int) -> dict[str, float]:
     Raises:
         SketchstackError: it has left none.
     """
-    path = home / LOGS / learner / f"fold{fold}" / "seconds.json"
+    path = home / places().logs / learner / f"fold{fold}" / "seconds.json"
     if not path.exists():
         raise SketchstackError(f"{path} is absent: run `dvc repro` in {home} first.")
     found: dict[str, float] = json.loads(path.read_text())

@@ -10,8 +10,9 @@ from pipeline.drawings.encodings import set_threads
 from pipeline.drawings.shards import open_shards
 from pipeline.drawings.words import load_words
 from pipeline.foundation.params import load_params
+from pipeline.foundation.places import places
 from pipeline.learners._base import learner_class, load_learner
-from pipeline.training.fitting import FOLDS, others
+from pipeline.training.fitting import others
 
 LEARNER, HELD_OUT = "seresnet", 0
 
@@ -20,11 +21,13 @@ def first_batch() -> int:
     """Do as `pipeline.stages.train` does, from reading params.yaml to the first batch, and give the batch's size."""
     params = load_params()
     set_threads(params.threads)
-    words = load_words(FOLDS)
+    words = load_words(places().folds)
     learner = load_learner(
         LEARNER, params.learner(LEARNER), num_words=len(words), seed=(params.seed, HELD_OUT), threads=params.threads
     )
-    batches = learner.batches(open_shards([Path(FOLDS, f"fold{fold}") for fold in others(params.folds, HELD_OUT)]))
+    batches = learner.batches(
+        open_shards([Path(places().folds, f"fold{fold}") for fold in others(params.folds, HELD_OUT)])
+    )
     return len(next(batches.steps(0, batches.steps_an_epoch)).labels)
 
 

@@ -17,8 +17,9 @@ from pipeline.drawings.encodings import num_threads, set_threads
 from pipeline.drawings.shards import Shards
 from pipeline.drawings.words import load_words
 from pipeline.foundation.params import Params, load_params
+from pipeline.foundation.places import places
 from pipeline.learners._base import Learner, load_learner
-from pipeline.training.fitting import FOLDS, open_folds, others
+from pipeline.training.fitting import open_folds, others
 
 PAIRS = 6  # of blocks
 BLOCK = 1.0  # seconds that a block should last
@@ -28,7 +29,7 @@ GPU_STEPS = 100
 def first_learner(params: Params) -> Learner:
     """The first learner of `ensemble`, as `pipeline.stages.train` makes it."""
     set_threads(params.threads)
-    name, words = params.ensemble[0], load_words(FOLDS)
+    name, words = params.ensemble[0], load_words(places().folds)
     return load_learner(
         name, params.learner(name), num_words=len(words), seed=(params.seed, HELD_OUT), threads=params.threads
     )

@@ -72,7 +72,7 @@ def _synthesize(patch: pytest.MonkeyPatch) -> dict[int, str]:
 
 def _predict(name: str, shown: dict[int, str]) -> None:
     """Predictions as a learner caches them: it sees what is drawn, the better the more skill it has."""
-    params, words, random = load_params(), load_words(Path("folds")), np.random.default_rng(len(name))
+    params, words, random = load_params(), load_words(Path("folds/synthetic")), np.random.default_rng(len(name))
 
     def probabilities(key_ids: np.ndarray) -> np.ndarray:
         logits = random.normal(size=(len(key_ids), len(words)))
@@ -80,8 +80,8 @@ def _predict(name: str, shown: dict[int, str]) -> None:
         logits[np.arange(len(key_ids)), labels] += LEARNERS[name]
         return (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float16)
 
-    folds = {fold: open_shards([Path(f"folds/fold{fold}")]) for fold in params.folds}
-    test = open_shards([Path("folds/test")]).key_id
+    folds = {fold: open_shards([Path(f"folds/synthetic/fold{fold}")]) for fold in params.folds}
+    test = open_shards([Path("folds/synthetic/test")]).key_id
     for fold, held_out in folds.items():
         place = model_folder(name, fold)
         place.mkdir(parents=True)
@@ -90,9 +90,9 @@ def _predict(name: str, shown: dict[int, str]) -> None:
             place, oof=probabilities(held_out.key_id), test=probabilities(test), rows=held_out.key_id, test_rows=test,
             labels=held_out.word, words=words, learner_hash=params.learner_hash(name), trained_on=others,
         )  # fmt: skip
-        curve = Path(f"models/curves/{name}/fold{fold}.csv")
+        curve = Path(f"models/synthetic/curves/{name}/fold{fold}.csv")
         curve.parent.mkdir(parents=True, exist_ok=True)
         curve.write_text(CURVE)
-        seconds = Path(f"logs/{name}/fold{fold}/seconds.json")
+        seconds = Path(f"logs/synthetic/{name}/fold{fold}/seconds.json")
         seconds.parent.mkdir(parents=True, exist_ok=True)
         seconds.write_text(json.dumps({"fit": 3.5, "predict": 0.5}))

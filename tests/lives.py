@@ -32,9 +32,10 @@ from pipeline.drawings.encodings import identity
 from pipeline.drawings.shards import TEST, Shards, open_shards
 from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.params import load_params
+from pipeline.foundation.places import places
 from pipeline.learners._base import Learner, learner_class
 from pipeline.stages import train
-from pipeline.training.fitting import CHECKPOINTS, FOLDS, LOGS, ready_learner
+from pipeline.training.fitting import ready_learner
 
 HELD_OUT = 0
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG of Linux
@@ -87,13 +88,13 @@ def draw_moments(seed: int, slow: bool) -> list[Moment]:
         slow: whether a life takes seconds to its first step; more of them end before it then, and fewer after.
     """
     rng = np.random.default_rng(seed)
-    point = rf"{CHECKPOINTS}/\S+/"
+    point = rf"{places().checkpoints}/\S+/"
     in_training: list[dict[str, Any]] = [
         *({"what": "in a step, or soon after", "place": "step", "delay": rng.uniform(0, 0.03)} for _ in range(3)),
         {"what": "while a resume point is written", "place": f"mkdir {point}", "torn": rng.uniform(0.1, 0.9)},
         {"what": "before the last resume point becomes the one before", "place": f"rename {point}last"},
         {"what": "between the renames of a resume point", "place": rf"rename {point}\.last"},
-        {"what": "at an epoch's end, before its resume point", "place": f"open {LOGS}/"},
+        {"what": "at an epoch's end, before its resume point", "place": f"open {places().logs}/"},
     ]
     at_steps, at_starts, start = (4, 4, 3.0) if slow else (len(in_training), 1, 0.5)
     steps = sorted(rng.choice(np.arange(*STEPS), at_steps, replace=False).tolist())
@@ -106,10 +107,10 @@ def draw_moments(seed: int, slow: bool) -> list[Moment]:
         moments.insert(place, Moment("as it starts, or soon after", "start", delay=delay))
     return [
         *moments,
-        Moment("while the weights are saved", r"mkdir models/base/\S+", torn=rng.uniform(0.0005, 0.004)),
+        Moment("while the weights are saved", r"mkdir models/synthetic/base/\S+", torn=rng.uniform(0.0005, 0.004)),
         Moment("in prediction", "predict"),
-        Moment("before the model is in place", r"rename models/base/\S+"),
-        Moment("before the learning curve is in place", r"rename models/curves/\S+"),
+        Moment("before the model is in place", r"rename models/synthetic/base/\S+"),
+        Moment("before the learning curve is in place", r"rename models/synthetic/curves/\S+"),
         Moment("before the last resume point is removed", f"remove {point}last"),
         Moment("before the resume point before is removed", f"remove {point}before"),
     ]
@@ -237,7 +238,7 @@ def _stand_still() -> None:
 
 def _let_no_file_outgrow(share: float) -> None:
     """Have the system kill this process as soon as it makes a file larger than this share of a resume point."""
-    largest = max(path.stat().st_size for path in CHECKPOINTS.rglob("*.safetensors"))
+    largest = max(path.stat().st_size for path in places().checkpoints.rglob("*.safetensors"))
     signal.signal(signal.SIGXFSZ, signal.SIG_DFL)  # Python ignores it
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(share * largest), resource.RLIM_INFINITY))
@@ -270,7 +271,7 @@ def _operation(event: str, arguments: tuple[Any, ...]) -> str | None:
     if paths is None or (event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)):
         return None
     names = [str(path) for path in arguments[:paths]]
-    ours = all(name.startswith((f"{CHECKPOINTS}/", "models/", f"{LOGS}/")) for name in names)
+    ours = all(name.startswith((f"{places().checkpoints}/", "models/", f"{places().logs}/")) for name in names)
     return f"{event.removeprefix('os.')} {' '.join(names)}" if ours else None
 
 
@@ -281,7 +282,7 @@ def main() -> None:
     parser.add_argument("seed", type=int)
     arguments = parser.parse_args()
     name = arguments.learner
-    preload(ready_learner(load_params(), name, HELD_OUT), open_shards([FOLDS / TEST]))
+    preload(ready_learner(load_params(), name, HELD_OUT), open_shards([places().folds / TEST]))
     lives, seen = [], set()
     # Keras traces a network before its first step.
     for moment in [*draw_moments(arguments.seed, slow="keras" in sys.modules), None]:

@@ -96,7 +96,7 @@ def run_shuffle(home: Path) -> Path:
     """Run the stage in a folder; give the folder of its folds."""
     with contextlib.chdir(home):
         run_main(shuffle_stage)
-    return home / "folds"
+    return home / "folds/synthetic"
 
 
 def failing_shuffle(home: Path) -> str:

@@ -70,12 +70,12 @@ def test_a_learner_added_as_the_readme_says_is_trained_scored_stacked_and_submit
     assert (table.groupby("name").size() == 3).all()
     weights = json.loads((clone / "models" / "meta" / "weights.json").read_text())
     assert learner in weights["convex_weights"]
-    assert (clone / "submissions" / f"{learner}.csv").exists()
+    assert (clone / "submissions/synthetic" / f"{learner}.csv").exists()
 
 
 def test_every_submission_is_scored_on_the_test_labels(clone):
-    scores = json.loads((clone / "reports" / "test.json").read_text())
-    submissions = {path.stem for path in (clone / "submissions").glob("*.csv")} - {"ranking"}
+    scores = json.loads((clone / "reports/synthetic" / "test.json").read_text())
+    submissions = {path.stem for path in (clone / "submissions/synthetic").glob("*.csv")} - {"ranking"}
     assert submissions == set(scores)
     assert len(submissions) >= 6
     assert all(0 < score <= 1 for score in scores.values())
@@ -83,7 +83,7 @@ def test_every_submission_is_scored_on_the_test_labels(clone):
 
 @pytest.mark.skipif(chromium() is None, reason="there is no Chromium on the PATH")
 def test_the_last_stage_has_written_a_report_with_which_nothing_is_wrong(clone):
-    report = clone / "reports" / "report.html"
+    report = clone / "reports/synthetic" / "report.html"
     assert checked(report).all() == []
     assert readme_example()[0] in report.read_text()
 
@@ -113,7 +113,7 @@ def test_a_recorded_submission_is_reproduced_and_after_a_change_the_change_is_na
     commit(clone, "the ledger")
     reproduce = [sys.executable, "-m", "pipeline.commands.reproduce", "super_learner"]
     assert "super_learner: the same bytes as recorded" in run(*reproduce, cwd=clone)
-    assert not (clone / "logs" / "reproduce" / "super_learner").exists()
+    assert not (clone / "logs/synthetic" / "reproduce" / "super_learner").exists()
 
     before = (clone / "params.yaml").read_text()
     params = yaml.safe_load(before)

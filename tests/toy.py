@@ -87,7 +87,7 @@ def write_project(home: Path, learner: str, epochs: int) -> None:
     params |= {"checkpoints": {"seconds": None, "steps": RESUME_POINTS}}
     home.mkdir(parents=True, exist_ok=True)
     (home / "params.yaml").write_text(yaml.safe_dump(params))
-    _write_folds(home / "folds")
+    _write_folds(home / "folds/synthetic")
 
 
 def _write_folds(folder: Path) -> None:

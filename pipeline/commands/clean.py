@@ -1,4 +1,4 @@
-"""Remove fitted learners and folds that params.yaml no longer names: models/base is hashed whole, strangers and all."""
+"""Remove fitted learners and folds that params.yaml no longer names: the folder is hashed whole, stale outputs too."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import Params, load_params
-from pipeline.predictions.cache import BASE
+from pipeline.foundation.places import places
 
 
-def strangers(params: Params, base: Path = BASE) -> list[Path]:
+def strangers(params: Params, base: Path | None = None) -> list[Path]:
     """The folders of a base learner that is not trained, or of a fold that is not in `folds`."""
+    base = base or places().base
     named = {base / name / f"fold{held_out}" for name in params.base_learners for held_out in params.folds}
     learners = [folder for folder in sorted(base.glob("*")) if folder.is_dir()]
     gone = [folder for folder in learners if folder.name not in params.base_learners]

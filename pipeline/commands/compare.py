@@ -25,8 +25,8 @@ from pipeline.comparison.contenders import contender
 from pipeline.comparison.statistics import ROPE, SIDES, Comparison, compare
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
+from pipeline.foundation.places import places
 
-FOLDER = Path("reports/compare")
 SHOWN = 5  # words that gained, and that lost
 
 
@@ -78,9 +78,11 @@ def verdict(found: Comparison) -> str:
     )
 
 
-def write(found: Comparison, folder: Path = FOLDER) -> tuple[Path, Path]:
+def write(found: Comparison, folder: Path | None = None) -> tuple[Path, Path]:
     """Write the comparison as JSON and as a picture; their places."""
     from pipeline.comparison.plot import draw
+
+    folder = folder or places().reports / "compare"
 
     name = re.sub(r"[^\w.-]+", "-", f"{found.a}_{found.b}")
     text, picture = folder / f"{name}.json", folder / f"{name}.png"

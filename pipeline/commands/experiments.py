@@ -25,7 +25,7 @@ from pipeline.foundation.params import PARAMS
 from pipeline.stacking.scoreboard import SUPER
 from pipeline.submissions.sources import BALANCED, MEAN
 
-OOF, TEST = "reports/out_of_fold.json", "reports/test.json"
+OOF, TEST = "out_of_fold.json", "test.json"  # of reports/<profile>/
 
 
 class Experiment(NamedTuple):
@@ -72,9 +72,15 @@ def experiments(shown: list[dict[str, Any]]) -> Iterator[list[Experiment]]:
 def _experiment(entry: dict[str, Any], before: Mapping[str, Any]) -> Experiment:
     data = entry.get("data") or {}
     metrics = data.get("metrics") or {}
-    oof, test = ((metrics.get(place) or {}).get("data") or {} for place in (OOF, TEST))
+    oof, test = (_scores(metrics, name) for name in (OOF, TEST))
     changes = changed(before, _params(entry))
     return Experiment(entry.get("name") or entry["rev"][:7], str(data.get("timestamp") or "")[:16], oof, test, changes)
+
+
+def _scores(metrics: Mapping[str, Any], name: str) -> dict[str, float]:
+    """MAP@3 by submission out of the metrics file of that name, whichever profile's it is."""
+    found = [value for place, value in metrics.items() if Path(place).name == name]
+    return (found[0] or {}).get("data") or {} if found else {}
 
 
 def _params(entry: dict[str, Any]) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import Params, load_params
+from pipeline.foundation.places import places
 from pipeline.foundation.progress import progress_bar
 from pipeline.learners._base import Learner
 from pipeline.training.feeds import loaded_learner, open_rows, parts_of
@@ -42,7 +43,6 @@ from pipeline.training.feeds import loaded_learner, open_rows, parts_of
 if TYPE_CHECKING:
     import tensorflow as tf
 
-FOLDS = Path("folds")
 FEATURES, MADE_BY = "features.json", "sketchstack"  # in every export; a folder without it is none
 CHUNK = 512  # rows made at a time
 FILE_SIZE = 2**27  # bytes of a TFRecord file, where their number is not given
@@ -100,7 +100,7 @@ def export(
             yet; the learner's encoding needs times that the drawings lack.
     """
     check_place(folder, force=force)
-    params, words = load_params(), load_words(FOLDS)
+    params, words = load_params(), load_words(places().folds)
     set_threads(params.threads)
     about: dict[str, Any] = {
         "made_by": MADE_BY,

@@ -37,6 +37,7 @@ from pipeline.drawings.words import Words, load_words
 from pipeline.foundation.artefacts import file_hash, whole_file
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import Params, learner_of, load_params
+from pipeline.foundation.places import places
 from pipeline.learners._base import Learner, learner_class, load_learner
 from pipeline.predictions.cache import model_folder, read_predictions
 from pipeline.training.fitting import others
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-FOLDS = Path("folds")
 ROWS = 300  # held-out drawings that a file is checked with
 ALONE = 16  # of them, those that are also predicted one at a time
 TRACED = 7  # drawings that the network is shown while its operations are written down
@@ -75,9 +75,9 @@ def export_model(name: str, held_out: int, out: Path, *, kind: str) -> None:
     check_place(out)
     if kind == "torchscript" and not _is_torch(learner_class(learner_of(name))):
         raise SketchstackError(f"TorchScript is for torch learners, and {name} runs in Keras; use --format onnx.")
-    params, words = load_params(), load_words(FOLDS)
+    params, words = load_params(), load_words(places().folds)
     learner = fitted(name, held_out, params, words)
-    drawings = open_shards([FOLDS / f"fold{held_out}"])[:ROWS]
+    drawings = open_shards([places().folds / f"fold{held_out}"])[:ROWS]
     inputs = learner.inputs(drawings, identity(len(drawings)))
     expected = learner.predict(inputs)
     arrays = inputs if isinstance(inputs, tuple) else (inputs,)

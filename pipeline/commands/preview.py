@@ -34,9 +34,9 @@ from pipeline.drawings.words import Words, load_words, spell
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import Params, load_params
+from pipeline.foundation.places import places
 from pipeline.learners._base import Learner, learner_class, load_learner
 
-FOLDS = Path("folds")
 WIDTH, MARGIN, GAP = 1600, 24, 12  # pixels: of a sheet, around it, between its tiles
 NARROWEST = 124  # pixels that a key_id takes
 LINE, TITLE_LINE, HEADING = 15, 20, 36  # pixels from one line of text to the next
@@ -102,9 +102,9 @@ def preview(
         SketchstackError: there is no such word, key_id or learner, or no folds yet; the learner's encoding cannot be
             shown, or needs times that the drawings lack.
     """
-    params, words = load_params(), load_words(FOLDS)
+    params, words = load_params(), load_words(places().folds)
     labels = [_label(name, words) for name in names]
-    folders = [FOLDS / TEST] if test else [FOLDS / f"fold{fold}" for fold in params.folds]
+    folders = [places().folds / TEST] if test else [places().folds / f"fold{fold}" for fold in params.folds]
     shards = open_shards(folders)
     title, artist = _view(learner, params, words, augmented=augmented)
     width = max(NARROWEST, artist(shards[:1])[0].shape[1])
@@ -129,7 +129,9 @@ def _label(name: str, words: Words) -> int:
     label = words.index.get(spell(name))
     if label is None:
         near = ", ".join(difflib.get_close_matches(spell(name), words.names, 3, 0.5)) or "none like it"
-        raise SketchstackError(f"no word {name!r} among the {len(words)} of {FOLDS / 'words.json'}; there is {near}.")
+        raise SketchstackError(
+            f"no word {name!r} among the {len(words)} of {places().folds / 'words.json'}; there is {near}."
+        )
     return label
 
 
@@ -161,10 +163,10 @@ def _notes(shards: Shards, drawings: Drawings, folders: Sequence[Path]) -> list[
     """What else the shards' files know of each drawing: its country, and that it was not recognised."""
     paths = [path for folder in folders for path in sorted(folder.glob("*.arrow"))]  # as open_shards orders them
     notes: list[list[Text]] = [[] for _ in range(len(drawings))]
-    for shard, rows, places in drawings.pieces:
+    for shard, rows, positions in drawings.pieces:
         path = paths[next(n for n, each in enumerate(shards.shards) if each is shard)]
         batch = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0)
-        for row, place in zip(rows.tolist(), places, strict=True):
+        for row, place in zip(rows.tolist(), positions, strict=True):
             country, recognized = (batch.column(name)[row].as_py() for name in ("countrycode", "recognized"))
             told = [country] if country else []
             if recognized is False:

@@ -28,9 +28,10 @@ from pipeline.foundation.environment import environment, from_text
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.nested import changed, flattened
 from pipeline.foundation.params import PARAMS
+from pipeline.foundation.places import places
 from pipeline.raw.columns import read_columns
 from pipeline.submissions import ledger
-from pipeline.submissions.files import FOLDER, read_manifests
+from pipeline.submissions.files import read_manifests
 
 WORKTREES = Path("logs/reproduce")
 LOCK = Path("dvc.lock")
@@ -94,9 +95,9 @@ def _reproduced(entry: ledger.Entry, revision: str, tree: Path, root: Path, log:
     bring_raw_files(tree, root)
     print(f"Running every stage of {revision[:12]} in {tree}; its output goes to {log.name}", flush=True)
     run(["dvc", "repro", "--force", "--no-run-cache"], tree, log=log)
-    made = tree / FOLDER / f"{name}.csv"
+    made = tree / places(tree).submissions / f"{name}.csv"
     if not made.exists():
-        raise SketchstackError(f"{revision[:12]} makes no submission {name!r}; {tree / FOLDER} has what it makes.")
+        raise SketchstackError(f"{revision[:12]} makes no submission {name!r}; {made.parent} has what it makes.")
     if file_hash(made) == entry.sha256:
         print(f"{name}: the same bytes as recorded, SHA-256 {entry.sha256}")
         remove(tree, root)
@@ -173,7 +174,7 @@ def run(command: list[str], folder: Path, log: Any = subprocess.PIPE) -> str:
 def differing_rows(entry: ledger.Entry, made: Path, tree: Path, root: Path) -> Iterator[str]:
     """Which rows of the recorded file differ; the file itself is in the DVC cache, or not at all."""
     before = tree / f"recorded_{entry.name}.csv"
-    path = str(FOLDER / f"{entry.name}.csv")
+    path = made.relative_to(tree).as_posix()
     try:
         run(["dvc", "get", str(root.resolve()), path, "--rev", entry.commit, "--force", "-o", str(before)], root)
     except SketchstackError:
@@ -193,7 +194,7 @@ def differing_rows(entry: ledger.Entry, made: Path, tree: Path, root: Path) -> I
 
 def scores(entry: ledger.Entry, tree: Path) -> Iterator[str]:
     """By how much the score differs."""
-    manifest = next(known for known in read_manifests(tree / FOLDER) if known["name"] == entry.name)
+    manifest = next(known for known in read_manifests(tree / places(tree).submissions) if known["name"] == entry.name)
     now = manifest["oof"]["map3"]
     yield (
         f"  MAP@3 out of fold {now:.6f} instead of {float(entry.oof_map3):.6f}, a difference of "

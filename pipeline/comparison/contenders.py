@@ -23,12 +23,11 @@ import numpy as np
 from pipeline.drawings.words import Words, load_words
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.git import git
-from pipeline.predictions.cache import BASE
+from pipeline.foundation.places import PARAMS, places
 from pipeline.predictions.metrics import CHUNK, GUESSES, top3
-from pipeline.stacking.rows import FOLDS
 from pipeline.stacking.scoreboard import SUPER
 from pipeline.submissions import ledger
-from pipeline.submissions.sources import BALANCED, META, mapped
+from pipeline.submissions.sources import BALANCED, mapped
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,13 @@ def contender(asked: str) -> Contender:
 
 def names_here() -> list[str]:
     """The learners and meta-learners of the run that is there."""
-    found = [path.name for base in (BASE, META) if base.is_dir() for path in base.iterdir() if path.is_dir()]
+    found = [
+        path.name
+        for base in (places().base, places().meta)
+        if base.is_dir()
+        for path in base.iterdir()
+        if path.is_dir()
+    ]
     return sorted(found)
 
 
@@ -97,16 +102,19 @@ def read(asked: str, name: str, home: Path) -> Contender:
     Raises:
         SketchstackError: a file is missing or of other rows than the stack, or a prediction failed.
     """
-    words = load_words(home / FOLDS)
-    key_ids, labels, folds = (mapped(home / META / f"{of}.npy") for of in ("rows", "labels", "folds"))
-    if (home / BASE / name).is_dir():
-        places = [home / BASE / name / f"fold{fold}" for fold in np.unique(folds)]
-        own_rows = np.concatenate([mapped(place / "rows.npy") for place in places])
-        parts = [mapped(place / "oof.npy") for place in places]
+    where = places(home)
+    words = load_words(home / where.folds)
+    key_ids, labels, folds = (mapped(home / where.meta / f"{of}.npy") for of in ("rows", "labels", "folds"))
+    if (home / where.base / name).is_dir():
+        models = [home / where.base / name / f"fold{fold}" for fold in np.unique(folds)]
+        own_rows = np.concatenate([mapped(model / "rows.npy") for model in models])
+        parts = [mapped(model / "oof.npy") for model in models]
     else:
-        own_rows, parts = key_ids, [mapped(home / META / name / "oof.npy")]
+        own_rows, parts = key_ids, [mapped(home / where.meta / name / "oof.npy")]
     if not np.array_equal(own_rows, key_ids) or sum(map(len, parts)) != len(key_ids):
-        raise SketchstackError(f"{asked}: its predictions are of other rows than {META}; run `dvc repro -f stack`.")
+        raise SketchstackError(
+            f"{asked}: its predictions are of other rows than {where.meta}; run `dvc repro -f stack`."
+        )
     if {part.shape[1] for part in parts} != {len(words)}:
         raise SketchstackError(f"{asked}: its predictions are not of the {len(words)} words; run `dvc repro`.")
     guesses, start = np.empty((len(key_ids), GUESSES), np.int64), 0
@@ -141,15 +149,17 @@ def predictions_of(commit: str, name: str) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="sketchstack-compare-") as folder:
         tree, home = DVCFileSystem(".", rev=commit), Path(folder)
         fetch = functools.partial(_fetch, tree, home, commit)
-        fetch(FOLDS / "words.json")
+        fetch(PARAMS)
+        where = places(home)  # that commit's profile may be another
+        fetch(where.folds / "words.json")
         for of in ("rows", "labels", "folds"):
-            fetch(META / f"{of}.npy")
-        if tree.isdir(f"/{BASE / name}"):
-            for place in sorted(tree.ls(f"/{BASE / name}", detail=False)):
+            fetch(where.meta / f"{of}.npy")
+        if tree.isdir(f"/{where.base / name}"):
+            for place in sorted(tree.ls(f"/{where.base / name}", detail=False)):
                 for of in ("rows", "oof"):
                     fetch(Path(str(place).strip("/")) / f"{of}.npy")
         else:
-            fetch(META / name / "oof.npy")
+            fetch(where.meta / name / "oof.npy")
         yield home
 
 

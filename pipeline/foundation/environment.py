@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from pipeline.foundation.artefacts import whole_file
+from pipeline.foundation.places import places
 
 LIBRARIES = (
     "keras", "lightgbm", "mlens", "numba", "numpy", "opencv-python-headless", "ortools", "pandas", "pyarrow",
@@ -17,7 +18,6 @@ LIBRARIES = (
 )  # fmt: skip
 
 
-RECORD = Path("logs/submit/environment.json")
 GPUS = Path("/proc/driver/nvidia/gpus")
 
 
@@ -58,13 +58,17 @@ def from_text(text: str) -> dict[str, str]:
     return {name: version for name, _, version in pairs}
 
 
+def _record() -> Path:
+    return places().logs / "submit" / "environment.json"
+
+
 def record_environment(hashes: Sequence[str]) -> None:
     """Note in logs/ what files of these SHA-256 were made with: in a manifest it would change the hash of an output."""
-    with whole_file(RECORD) as file:
+    with whole_file(_record()) as file:
         file.write_text(json.dumps({"environment": as_text(environment()), "made": list(hashes)}, indent=1) + "\n")
 
 
 def recorded_environment(sha256: str) -> str:
     """What a file was made with, in one line; empty if it was made elsewhere."""
-    known = json.loads(RECORD.read_text()) if RECORD.exists() else {"made": []}
+    known = json.loads(_record().read_text()) if _record().exists() else {"made": []}
     return str(known["environment"]) if sha256 in known["made"] else ""

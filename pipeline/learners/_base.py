@@ -28,9 +28,9 @@ from pipeline.drawings.shards import Drawings, Shards
 from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import InitialWeights, LearnerParams, Training
+from pipeline.foundation.places import MODELS
 from pipeline.foundation.progress import progress_bar
 from pipeline.foundation.signatures import check_keywords
-from pipeline.predictions.cache import BASE
 from pipeline.training.checkpoints import Checkpoint, State
 
 LEARNERS = Path(__file__).parent
@@ -357,9 +357,9 @@ class Learner(ABC):
                 held-out drawings.
         """
         where = f"params.yaml: training.initial_weights: {file.path}"
-        if BASE.resolve() in Path(file.path).resolve().parents:
+        if MODELS.resolve() in Path(file.path).resolve().parents:
             raise SketchstackError(
-                f"{where} was fitted to drawings of this competition, which are held out in turn: scores would not be "
+                f"{where} was fitted to drawings that are held out in turn: scores would not be "
                 f"out of fold. Name weights that have seen none of them."
             )
         try:

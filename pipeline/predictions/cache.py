@@ -1,6 +1,7 @@
 """The prediction cache: what each fitted learner says of rows that it never saw, on disk and checked on reading.
 
-models/base/<learner>/fold<k>/oof.npy      float16 (rows of fold k, num_words), memory-mappable
+models/<profile>/base/<learner>/fold<k>/
+                              oof.npy      float16 (rows of fold k, num_words), memory-mappable
                               test.npy     float16 (test rows, num_words)
                               rows.npy     int64, the key_ids of oof.npy's rows
                               metrics.json MAP@3, top-1, log loss, the digest of the rows that the model was
@@ -20,14 +21,13 @@ import numpy as np
 from pipeline.drawings.words import Words
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
+from pipeline.foundation.places import places
 from pipeline.predictions import metrics
 
-BASE = Path("models/base")
 
-
-def model_folder(learner: str, held_out: int, base: Path = BASE) -> Path:
+def model_folder(learner: str, held_out: int, base: Path | None = None) -> Path:
     """Where the model of a learner that did not see fold `held_out` lives, with its predictions."""
-    return base / learner / f"fold{held_out}"
+    return (base or places().base) / learner / f"fold{held_out}"
 
 
 def rows_digest(key_ids: np.ndarray) -> int:
@@ -178,7 +178,7 @@ class LearnerPredictions:
         return total / len(self.folds)
 
 
-def read_learner(name: str, params: Params, words: Words, base: Path = BASE) -> LearnerPredictions:
+def read_learner(name: str, params: Params, words: Words, base: Path | None = None) -> LearnerPredictions:
     """Open the cached predictions of all fold models of a learner, checked against the params in force.
 
     Raises:

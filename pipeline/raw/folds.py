@@ -25,12 +25,10 @@ from pipeline.drawings.strokes import Rows
 from pipeline.drawings.words import Words
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
+from pipeline.foundation.places import places
 from pipeline.raw.corrections import CORRECTIONS
 from pipeline.raw.readers import TEST_SHARD, Read, Reject, first_test_part
 from pipeline.raw.spill import Parts
-
-FOLDS = Path("folds")
-REJECTS = Path("logs/rejects.csv")  # a copy that outlives a failed stage
 
 
 def find_duplicates(reads: Sequence[Read], parts: Parts) -> None:
@@ -127,6 +125,11 @@ def _no_test_rows(test: Read) -> SketchstackError:
     )
 
 
+def rejects_copy() -> Path:
+    """A copy of rejects.csv that outlives a failed stage."""
+    return places().logs / "rejects.csv"
+
+
 def write_rejects(path: Path, reads: Iterable[Read]) -> Counter[str]:
     """Write rejects.csv (file, line, key_id, reason); return how often each kind of reason occurs."""
     reasons: Counter[str] = Counter()
@@ -139,8 +142,8 @@ def write_rejects(path: Path, reads: Iterable[Read]) -> Counter[str]:
             writer.writerows(read.dropped)
             reasons.update(read.reasons)
             reasons.update(reject.kind for reject in read.dropped)
-    REJECTS.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copy(path, REJECTS)
+    places().logs.mkdir(parents=True, exist_ok=True)
+    shutil.copy(path, rejects_copy())
     return reasons
 
 
@@ -161,7 +164,7 @@ def check_counts(rows: int, kept: int, reasons: Counter[str], max_rejected: floa
         common = "; ".join(f"{reason} ({count} rows)" for reason, count in reasons.most_common(3))
         raise SketchstackError(
             f"{unwanted} of {rows} rows were rejected, more than shuffle.max_rejected ({max_rejected:.2%}): {common}. "
-            f"{REJECTS} lists each with its file and line; mend the files or raise shuffle.max_rejected."
+            f"{rejects_copy()} lists each with its file and line; mend the files or raise shuffle.max_rejected."
         )
 
 
@@ -176,7 +179,8 @@ def check_every_word(words: Words, counts: np.ndarray, reads: Sequence[Read]) ->
         read = next(read for read in reads if read.file.word == words.names[label])
         raise SketchstackError(
             f"{read.file} leaves the word {words.names[label]!r} with {counts[:, label].sum()} rows "
-            f"({read.rows} read, see {REJECTS} for those rejected), too few to have some whichever fold is held out; "
+            f"({read.rows} read, see {rejects_copy()} for those rejected), too few to have some whichever fold is "
+            "held out; "
             "add drawings of it, or name the words to keep in shuffle.words."
         )
 

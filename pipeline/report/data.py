@@ -13,12 +13,12 @@ from scipy.stats import ks_2samp
 
 from pipeline.drawings.shards import TEST
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.places import places
 from pipeline.predictions.metrics import precision_at_3
 from pipeline.report.blocks import Block, Chart, Palette, Paragraph, Table
 from pipeline.report.charts import figure
 from pipeline.report.run import Run, columns
 from pipeline.report.statistics import LEAST_COMPARED, STATISTICS, UNITS, statistics_of, two_sample_test
-from pipeline.stacking.rows import FOLDS
 from pipeline.stacking.scoreboard import SUPER
 
 COUNTRIES = 12  # shown; the others are one row
@@ -29,7 +29,7 @@ DIFFER = 0.01  # p-value below which train and test are said to differ
 
 def data(run: Run) -> list[Block]:
     """Rows, rejects, words, countries, recognised share, strokes; whether train and test differ."""
-    summary = json.loads(run.made(FOLDS / "summary.json", "shuffle").read_text())
+    summary = json.loads(run.made(places().folds / "summary.json", "shuffle").read_text())
     counts = np.array(list(summary["rows_a_word"].values()))
     parts = [[part, f"{rows:,}"] for part, rows in summary["rows_out"].items()]
     rejected = [[reason, f"{rows:,}"] for reason, rows in summary["rejected"].items()] or [["none", "0"]]
@@ -58,7 +58,7 @@ def _precision(run: Run) -> pd.Series | None:
 def _recognised(run: Run, precision: pd.Series | None) -> Iterator[Block]:
     counts: Counter[bool | None] = Counter()
     for fold in run.params.folds:
-        for part in columns(FOLDS / f"fold{fold}", "recognized"):
+        for part in columns(places().folds / f"fold{fold}", "recognized"):
             counts.update({each["values"].as_py(): each["counts"].as_py() for each in part.value_counts()})
     total = sum(counts.values())
     scored = {} if precision is None else dict(precision.groupby(_filled(run.column("recognized"))).mean())
@@ -95,7 +95,7 @@ def _countries(run: Run, precision: pd.Series | None) -> Iterator[Block]:
 def _counted(folders: list[str]) -> Counter[str | None]:
     counts: Counter[str | None] = Counter()
     for folder in folders:
-        for part in columns(FOLDS / folder, "countrycode"):
+        for part in columns(places().folds / folder, "countrycode"):
             counts.update({each["values"].as_py(): each["counts"].as_py() for each in part.value_counts()})
     return counts
 

@@ -16,15 +16,14 @@ from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.environment import environment
 from pipeline.foundation.git import git
 from pipeline.foundation.nested import flattened
+from pipeline.foundation.places import places
 from pipeline.report.blocks import Block, Chart, Missing, Palette, Table
 from pipeline.report.charts import figure
-from pipeline.report.run import LOGS, Run
-from pipeline.stacking.rows import FOLDS
+from pipeline.report.run import Run
 from pipeline.submissions import ledger
 
 LOCK = Path("dvc.lock")
 HASH = 12  # digits shown
-SCORES = Path("reports/out_of_fold.json"), Path("reports/test.json")
 LABELLED = 6  # points of a plot that bear their name
 
 
@@ -50,8 +49,8 @@ def _data_hashes(run: Run) -> Iterator[tuple[str, str]]:
     elif LOCK.exists():
         shuffled = yaml.safe_load(LOCK.read_text()).get("stages", {}).get("shuffle", {})
         yield from ((dep["path"], dep["md5"]) for dep in shuffled.get("deps", []) if dep["path"] == raw)
-    if (FOLDS / SUMMARY).exists():
-        yield "folds", file_hash(FOLDS / SUMMARY)
+    if (places().folds / SUMMARY).exists():
+        yield "folds", file_hash(places().folds / SUMMARY)
 
 
 def _flat(run: Run) -> Iterator[tuple[str, str]]:
@@ -88,7 +87,7 @@ def _costs(run: Run) -> Table:
 
 def _times(run: Run) -> Iterator[tuple[str, float | None]]:
     """Seconds of each stage that notes them, as it did last; None if logs/ has none."""
-    shuffled, stacked = LOGS / "shuffle.json", LOGS / "stack" / "seconds.json"
+    shuffled, stacked = places().logs / "shuffle.json", places().logs / "stack" / "seconds.json"
     yield "shuffle", json.loads(shuffled.read_text())["seconds"] if shuffled.exists() else None
     for name in run.params.base_learners:
         spent = run.seconds(name)
@@ -120,8 +119,9 @@ def against_the_leaderboard(run: Run) -> list[Block]:
 
 def _tested() -> Iterator[tuple[str, float, float]]:
     """Name, MAP@3 out of fold and on the test set of each submission, where the labels are known."""
-    if all(place.exists() for place in SCORES):
-        oof, test = (json.loads(place.read_text()) for place in SCORES)
+    scores = [places().reports / name for name in ("out_of_fold.json", "test.json")]
+    if all(place.exists() for place in scores):
+        oof, test = (json.loads(place.read_text()) for place in scores)
         yield from ((name, oof[name], test[name]) for name in oof if name in test)
 
 

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from pipeline.foundation.artefacts import whole_file, whole_folder
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.places import places
 from pipeline.report import data, html, lineage, markdown, scores, suspects, words
 from pipeline.report.blocks import Block, Chart, Missing, Section
 from pipeline.report.charts import png, svg
 from pipeline.report.run import Run
 from pipeline.stacking.scoreboard import SUPER
 
-PLACE = Path("reports/report.html")
 FAILED = "This section could not be made"
 SECTIONS: tuple[tuple[str, Callable[[Run], list[Block]]], ...] = (
     ("Leaderboard", scores.leaderboard),
@@ -69,9 +69,10 @@ def write_page(run: Run) -> None:
         SystemExit: a section could not be made; the page is there without it.
     """
     sections = list(sections_of(run, svg))
-    with whole_file(PLACE) as file:
+    place = places().reports / "report.html"
+    with whole_file(place) as file:
         file.write_text(html.page(_title(run), summary(run), sections), encoding="utf-8")
-    print(f"Written to {PLACE}.")
+    print(f"Written to {place}.")
     _check_made(sections)
 
 

@@ -18,12 +18,10 @@ from pipeline.drawings.shards import TEST, Shards, open_shards
 from pipeline.drawings.words import Words, load_words
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
-from pipeline.predictions.cache import BASE, cached_share
+from pipeline.foundation.places import places
+from pipeline.predictions.cache import cached_share
 from pipeline.predictions.metrics import CHUNK
-from pipeline.stacking.rows import FOLDS
-from pipeline.submissions.sources import META, mapped
-
-CURVES, LOGS = Path("models/curves"), Path("logs")
+from pipeline.submissions.sources import mapped
 
 
 class NotThereError(SketchstackError):
@@ -45,18 +43,18 @@ class Run:
     @cached_property
     def words(self) -> Words:
         """The words of the folds."""
-        if not (FOLDS / "words.json").exists():
+        if not (places().folds / "words.json").exists():
             raise NotThereError("The folds are not made yet: `dvc repro shuffle`.")
-        return load_words(FOLDS)
+        return load_words(places().folds)
 
     @cached_property
     def fold_scores(self) -> pd.DataFrame:
         """name, kind, fold, map3, top1, log_loss."""
-        return pd.read_csv(self.made(META / "fold_scores.csv", "stack"))
+        return pd.read_csv(self.made(places().meta / "fold_scores.csv", "stack"))
 
     def _noted(self, name: str) -> dict[str, Any]:
         """A block that the stack has written."""
-        found: dict[str, Any] = json.loads(self.made(META / f"{name}.json", "stack").read_text())
+        found: dict[str, Any] = json.loads(self.made(places().meta / f"{name}.json", "stack").read_text())
         return found
 
     @cached_property
@@ -87,7 +85,7 @@ class Run:
     @cached_property
     def labels(self) -> np.ndarray:
         """(N,) int64 of the OOF rows."""
-        return np.load(self.made(META / "labels.npy", "stack")).astype(np.int64)
+        return np.load(self.made(places().meta / "labels.npy", "stack")).astype(np.int64)
 
     def guesses(self, name: str) -> Contender:
         """The OOF guesses of a name.
@@ -96,7 +94,7 @@ class Run:
             SketchstackError: they are not there, of other rows than the stack, or a prediction failed.
         """
         if name not in self._guesses:
-            self.made(META / "scores.json", "stack")
+            self.made(places().meta / "scores.json", "stack")
             try:
                 self._guesses[name] = read(name, name, Path())
             except SketchstackError as error:
@@ -125,9 +123,9 @@ class Run:
     @cached_property
     def folds(self) -> list[Shards]:
         """The training drawings, fold by fold."""
-        if not (FOLDS / "words.json").exists():
+        if not (places().folds / "words.json").exists():
             raise NotThereError("The folds are not made yet: `dvc repro shuffle`.")
-        return [open_shards([FOLDS / f"fold{fold}"]) for fold in self.params.folds]
+        return [open_shards([places().folds / f"fold{fold}"]) for fold in self.params.folds]
 
     @cached_property
     def shards(self) -> Shards:
@@ -138,17 +136,17 @@ class Run:
         """
         parts = [each.first(cached_share(len(each), self.params)).shards for each in self.folds]
         found = Shards([shard for part in parts for shard in part])
-        if not np.array_equal(found.key_id, np.load(self.made(META / "rows.npy", "stack"))):
+        if not np.array_equal(found.key_id, np.load(self.made(places().meta / "rows.npy", "stack"))):
             raise SketchstackError(
-                f"{FOLDS} holds other rows than {META} was made from: raw files, corrections, folds or oof.max_rows "
-                f"have changed since. `dvc repro` makes both anew."
+                f"{places().folds} holds other rows than {places().meta} was made from: raw files, corrections, folds "
+                "or oof.max_rows have changed since. `dvc repro` makes both again."
             )
         return found
 
     @cached_property
     def test_shards(self) -> Shards:
         """The test drawings."""
-        return open_shards([self.made(FOLDS / TEST, "shuffle")])
+        return open_shards([self.made(places().folds / TEST, "shuffle")])
 
     def column(self, name: str) -> pd.Series:
         """A column of the shards that learners do not read (countrycode, recognized), of each OOF row.
@@ -158,7 +156,7 @@ class Run:
         """
         parts, shards = [], self.shards  # which refuses other rows
         for fold in self.params.folds:
-            of_fold = pa.chunked_array(columns(FOLDS / f"fold{fold}", name))
+            of_fold = pa.chunked_array(columns(places().folds / f"fold{fold}", name))
             parts += of_fold.slice(0, cached_share(len(of_fold), self.params)).chunks
         return pd.Series(pa.chunked_array(parts).to_pandas()).iloc[: len(shards)]
 
@@ -176,11 +174,11 @@ class Run:
             SketchstackError: as of `guesses`, which looks them through.
         """
         self.guesses(name)
-        if (BASE / name).is_dir():
-            places = [BASE / name / f"fold{fold}" / "oof.npy" for fold in self.params.folds]
+        if (places().base / name).is_dir():
+            files = [places().base / name / f"fold{fold}" / "oof.npy" for fold in self.params.folds]
         else:
-            places = [META / name / "oof.npy"]
-        return [mapped(place) for place in places]
+            files = [places().meta / name / "oof.npy"]
+        return [mapped(file) for file in files]
 
     def first_guess(self, name: str) -> tuple[np.ndarray, np.ndarray]:
         """The probability of each OOF row's first guess, (N,) float32, and whether it is right, (N,) bool."""
@@ -194,16 +192,16 @@ class Run:
 
     def curves(self, name: str) -> dict[int, pd.DataFrame]:
         """epoch, learning_rate, loss and top1 of each fold that is trained."""
-        places = {fold: CURVES / name / f"fold{fold}.csv" for fold in self.params.folds}
-        found = {fold: pd.read_csv(place) for fold, place in places.items() if place.exists()}
+        files = {fold: places().curves / name / f"fold{fold}.csv" for fold in self.params.folds}
+        found = {fold: pd.read_csv(file) for fold, file in files.items() if file.exists()}
         return {fold: curve for fold, curve in found.items() if len(curve)}
 
     def seconds(self, name: str) -> dict[str, float] | None:
         """Seconds of fitting and predicting, all folds together, as logs/ noted them last; None if it has none."""
-        places = [LOGS / name / f"fold{fold}" / "seconds.json" for fold in self.params.folds]
-        if not all(place.exists() for place in places):
+        files = [places().logs / name / f"fold{fold}" / "seconds.json" for fold in self.params.folds]
+        if not all(file.exists() for file in files):
             return None
-        found = [json.loads(place.read_text()) for place in places]
+        found = [json.loads(file.read_text()) for file in files]
         return {part: float(sum(fold[part] for fold in found)) for part in ("fit", "predict")}
 
     def made(self, path: Path, stage: str) -> Path:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.places import places
 from pipeline.predictions.bootstrap import interval, resampled_means
 from pipeline.predictions.metrics import precision_at_3
 from pipeline.report.blocks import Block, Chart, Missing, Palette, Paragraph, Table
@@ -16,7 +17,6 @@ from pipeline.report.run import Run
 from pipeline.stacking.calibration import BINS, bins_of, calibration_error, scaled
 from pipeline.stacking.metalearners._base import evenly_spread
 from pipeline.stacking.scoreboard import SUPER
-from pipeline.submissions.sources import META
 
 SAMPLES = 2000  # bootstrap samples of an interval
 MOST_ROWS = 20_000  # looked at for a reliability diagram
@@ -65,7 +65,7 @@ def _line(run: Run, name: str) -> list[str]:
 
 def _predicted(run: Run) -> int:
     """The rows that all fold models of a learner predict: each fold once, the test set by each of them."""
-    return len(run.labels) + len(run.params.folds) * len(np.load(run.made(META / "test_rows.npy", "stack")))
+    return len(run.labels) + len(run.params.folds) * len(np.load(run.made(places().meta / "test_rows.npy", "stack")))
 
 
 def missing(run: Run, names: Iterable[str]) -> Iterator[Missing]:

@@ -24,9 +24,10 @@ from pipeline.drawings.copies import point_hashes
 from pipeline.drawings.shards import TEST, open_shards
 from pipeline.drawings.words import Words
 from pipeline.foundation.errors import SketchstackError
-from pipeline.predictions.cache import BASE, FoldPredictions, LearnerPredictions, rows_digest, rows_hash
+from pipeline.foundation.places import places
+from pipeline.predictions.cache import FoldPredictions, LearnerPredictions, rows_digest, rows_hash
 from pipeline.predictions.metrics import CHUNK, precision_at_3, top3
-from pipeline.stacking.rows import FOLDS, Rows
+from pipeline.stacking.rows import Rows
 
 STANDARD_ERRORS = 6.0  # how far is too far for chance: once in a thousand million
 # How far the MAP@3 of a learner's models lies apart, as a standard deviation, because each has other training rows:
@@ -48,7 +49,7 @@ class LeakError(SketchstackError):
         self.name = name
 
 
-def check_folds(numbers: Sequence[int], folds: Path = FOLDS) -> list[int]:
+def check_folds(numbers: Sequence[int], folds: Path | None = None) -> list[int]:
     """Refuse folds that share a drawing or a row with each other or with the test set.
 
     Args:
@@ -61,6 +62,7 @@ def check_folds(numbers: Sequence[int], folds: Path = FOLDS) -> list[int]:
     Raises:
         LeakError: same_drawing_in_two_folds, key_id_in_two_folds, key_id_in_train_and_test.
     """
+    folds = folds or places().folds
     shards = [open_shards([folds / f"fold{number}"]) for number in numbers]
     home = np.repeat(np.array(numbers, np.int16), [len(each) for each in shards])
     key_ids = np.concatenate([each.key_id for each in shards])
@@ -113,7 +115,7 @@ def check_learner(learner: LearnerPredictions, rows: Rows, words: Words, digests
     precisions, confusions = [], np.zeros((2, len(words), len(words)))
     for number, (fold, predictions) in enumerate(zip(rows.fold_numbers, learner.folds, strict=True)):
         at, where = rows.of_fold(fold), f"{learner.name}, fold {fold}"
-        remedy = f"Remove {BASE / learner.name / f'fold{fold}'} and run `dvc repro` to train and predict anew."
+        remedy = f"Remove {places().base / learner.name / f'fold{fold}'} and run `dvc repro` to train and predict anew."
         _check_rows(where, predictions, rows.key_ids[at], rows.test_key_ids, remedy)
         _check_training(where, predictions, number, digests, remedy)
         _check_numbers(f"{where}, oof.npy", predictions.oof, rows.key_ids[at], remedy)
@@ -219,5 +221,5 @@ def _check_scores(name: str, folds: Sequence[int], precisions: Sequence[np.ndarr
             "fold_stands_out",
             f"{name}, fold {fold}: MAP@3 {score:.4f} out of fold is more than {STANDARD_ERRORS:.0f} standard errors "
             f"({error:.4f}) from the {others:.4f} of the other folds. See whether its model saw these rows, or failed: "
-            f"remove {BASE / name / f'fold{fold}'} and run `dvc repro` to train it anew.",
+            f"remove {places().base / name / f'fold{fold}'} and run `dvc repro` to train it anew.",
         )

@@ -11,7 +11,7 @@ import xxhash
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
 
 from pipeline.foundation.params import Params
-from pipeline.predictions.cache import BASE, LearnerPredictions, model_folder, open_predictions
+from pipeline.predictions.cache import LearnerPredictions, model_folder, open_predictions
 from pipeline.stacking.calibration import scaled
 from pipeline.stacking.metalearners._base import FACTS, BaseMetaLearner, chunks
 from pipeline.stacking.mlens_compat import mlens_imports
@@ -166,6 +166,6 @@ class BaseFolds(BaseIndex):
             yield tuple(piece for piece in ((0, start), (end, ends[-1])) if piece[0] < piece[1]), (start, end)
 
 
-def cached(name: str, params: Params, base: Path = BASE) -> CachedLearner:
+def cached(name: str, params: Params, base: Path | None = None) -> CachedLearner:
     """A learner as mlens sees it."""
     return CachedLearner(name, tuple(str(model_folder(name, fold, base)) for fold in params.folds))

@@ -12,10 +12,9 @@ from pipeline.drawings.shards import TEST, Shards, open_shards
 from pipeline.drawings.words import Words
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
+from pipeline.foundation.places import places
 from pipeline.predictions.cache import cached_share
 from pipeline.stacking.metalearners._base import FACTS
-
-FOLDS = Path("folds")
 
 
 @dataclass(frozen=True)
@@ -54,8 +53,9 @@ class Rows:
         return len(self) + np.arange(len(self.test_key_ids))
 
 
-def read_rows(params: Params, folds: Path = FOLDS) -> Rows:
+def read_rows(params: Params, folds: Path | None = None) -> Rows:
     """Read key_ids, labels and facts of the rows that learners cache from the shards."""
+    folds = folds or places().folds
     held_out = [open_shards([folds / f"fold{fold}"]) for fold in params.folds]
     cached = [shards.first(cached_share(len(shards), params)) for shards in held_out]
     test = open_shards([folds / TEST])

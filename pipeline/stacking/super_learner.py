@@ -14,7 +14,8 @@ held-out fold from the others alone, meta-learners and temperatures with it, and
 have the temperature of their own fold, whose model predicted them; those that it is scored on have that of the others.
 (So the weights of the SuperLearner are found on rows whose labels gave one number a learner and fold, a temperature.)
 
-    models/meta/scores.json      MAP@3, top-1 and log loss over all OOF rows, a block a name
+    models/<profile>/meta/
+                scores.json      MAP@3, top-1 and log loss over all OOF rows, a block a name
                 fold_scores.csv  the same a fold, with the kind: base, meta or super
                 confusions.csv   how often the SuperLearner takes a word for another, of the words it mistakes most
                 weights.json     how much each learner or meta-learner counts
@@ -55,8 +56,6 @@ from pipeline.stacking.scoreboard import (
 
 with mlens_imports():
     from mlens.ensemble import BaseEnsemble, SuperLearner
-
-META = Path("models/meta")
 
 
 @dataclass(frozen=True)

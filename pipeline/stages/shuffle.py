@@ -11,10 +11,10 @@ from tempfile import TemporaryDirectory
 from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import load_params
+from pipeline.foundation.places import places
 from pipeline.raw.corrections import CORRECTIONS, check_found, corrections_of
 from pipeline.raw.files import layout_of, test_file, training_files
 from pipeline.raw.folds import (
-    FOLDS,
     check_counts,
     check_every_word,
     find_duplicates,
@@ -24,8 +24,6 @@ from pipeline.raw.folds import (
 )
 from pipeline.raw.readers import check_alike, read_files
 from pipeline.raw.spill import Parts
-
-LOG = Path("logs/shuffle.json")  # timings: never a DVC output
 
 
 @one_paragraph_errors
@@ -39,7 +37,7 @@ def main() -> None:
     layouts = [layout_of(raw) for raw in files]
     timed = check_alike(files, layouts)
     layouts = [layout._replace(timed=timed) for layout in layouts]
-    with whole_folder(FOLDS) as folder:
+    with whole_folder(places().folds) as folder:
         with TemporaryDirectory(dir=folder) as spilled:
             with Parts(Path(spilled), timed) as parts:
                 reads = read_files(params, words, files, layouts, corrected, parts)
@@ -54,8 +52,9 @@ def main() -> None:
         check_every_word(words, counts, reads)
         words.save(folder / "words.json")
         write_summary(folder, words, counts, test_rows, reasons)
-    LOG.parent.mkdir(parents=True, exist_ok=True)
-    LOG.write_text(json.dumps({"seconds": round(time.monotonic() - start, 3)}) + "\n", encoding="utf-8")
+    (places().logs / "shuffle.json").write_text(
+        json.dumps({"seconds": round(time.monotonic() - start, 3)}) + "\n", encoding="utf-8"
+    )
 
 
 if __name__ == "__main__":

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-from pathlib import Path
 
 from rich.console import Console
 
@@ -12,11 +11,12 @@ from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import whole_file, whole_folder
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import load_params
+from pipeline.foundation.places import places
 from pipeline.predictions.cache import read_learner
 from pipeline.stacking import leaks
 from pipeline.stacking.mlens_parts import cached
 from pipeline.stacking.outputs import write_scores
-from pipeline.stacking.rows import FOLDS, check_rows, read_rows
+from pipeline.stacking.rows import check_rows, read_rows
 from pipeline.stacking.scoreboard import (
     SUPER,
     print_calibration,
@@ -24,18 +24,16 @@ from pipeline.stacking.scoreboard import (
     score_table,
     weights_by_name,
 )
-from pipeline.stacking.super_learner import META, Stack, limit_threads, load_metalearners
-
-TIMES = Path("logs/stack/seconds.json")
+from pipeline.stacking.super_learner import Stack, limit_threads, load_metalearners
 
 
 @one_paragraph_errors
 def main() -> None:
-    """Stack the base learners that params.yaml names and write models/meta."""
+    """Stack the base learners that params.yaml names and write models/<profile>/meta."""
     argparse.ArgumentParser(
         description="Stack the cached predictions of the learners that params.yaml names."
     ).parse_args()
-    params, words = load_params(), load_words(FOLDS)
+    params, words = load_params(), load_words(places().folds)
     limit_threads(params.threads)
     metalearners = load_metalearners(params, len(words))
     rows = read_rows(params)
@@ -45,7 +43,7 @@ def main() -> None:
     digests = leaks.check_folds(params.folds)
     for learner in learners:
         leaks.check_learner(learner, rows, words, digests)
-    with whole_folder(META) as folder:
+    with whole_folder(places().meta) as folder:
         stacked = Stack(
             [cached(name, params) for name in names],
             metalearners,
@@ -59,7 +57,7 @@ def main() -> None:
         write_scores(folder, stacked, rows, words, table, names)
     print_table(table, weights_by_name(stacked.models, names)[SUPER], Console(width=120))
     print_calibration(stacked.calibration, Console(width=120))
-    with whole_file(TIMES) as file:
+    with whole_file(places().logs / "stack" / "seconds.json") as file:
         file.write_text(json.dumps(stacked.seconds) + "\n")
 
 

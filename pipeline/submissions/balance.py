@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.drawings.words import Words
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.places import places
 from pipeline.predictions.metrics import FLOOR, precision_at_3, top3
 
 TOLERANCE = 1e-3  # the largest relative error of a word's expected count that still counts as equal
@@ -178,7 +179,7 @@ def check_drawable(labels: np.ndarray, words: Words) -> None:
     absent = np.flatnonzero(np.bincount(labels, minlength=len(words)) == 0)
     if len(absent):
         raise SketchstackError(
-            f"models/meta/labels.npy: no out-of-fold row shows {words.names[absent[0]]!r}, so what balancing gains "
+            f"{places().meta}/labels.npy: no out-of-fold row shows {words.names[absent[0]]!r}, so what balancing gains "
             f"cannot be measured; raise oof.max_rows in params.yaml, or set submit.prior to null."
         )
 

@@ -20,11 +20,10 @@ import numpy as np
 from pipeline.drawings.words import Words, load_words, spell
 from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.places import places
 from pipeline.predictions.metrics import GUESSES
 from pipeline.raw.columns import parsed_key_id, read_columns, read_key_ids, row_place
 
-FOLDER = Path("submissions")
-FOLDS = Path("folds")
 HEADER = "key_id,word"
 TRAIN = "train_simplified"
 
@@ -63,16 +62,16 @@ def known_words(sample: Path) -> frozenset[str]:
     """
     files = (sample.parent / TRAIN).glob("*.*")
     names = {spell(file.name.split(".")[0]) for file in files if not file.name.startswith(".")}
-    return frozenset(names or load_words(FOLDS).names)
+    return frozenset(names or load_words(places().folds).names)
 
 
-def read_manifests(folder: Path = FOLDER) -> list[dict[str, Any]]:
+def read_manifests(folder: Path | None = None) -> list[dict[str, Any]]:
     """The manifests of all submissions, best rank first.
 
     Raises:
         SketchstackError: there are none, or one cannot be read.
     """
-    manifests = []
+    folder, manifests = folder or places().submissions, []
     for path in sorted(folder.glob("*.json")):
         try:
             manifest = json.loads(path.read_text(encoding="utf-8"))

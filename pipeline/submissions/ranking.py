@@ -31,18 +31,11 @@ from pipeline.foundation.artefacts import file_hash, whole_file
 from pipeline.foundation.environment import record_environment
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params, learner_of
+from pipeline.foundation.places import places
 from pipeline.predictions.bootstrap import interval, resampled_means
 from pipeline.predictions.metrics import CHUNK, GUESSES, precision_at_3, top3
 from pipeline.submissions.balance import balanced_guesses, check_drawable, draw_evenly, gains, uniform
-from pipeline.submissions.files import (
-    FOLDER,
-    FOLDS,
-    check_submission,
-    known_words,
-    read_manifests,
-    sample_key_ids,
-    write_submission,
-)
+from pipeline.submissions.files import check_submission, known_words, read_manifests, sample_key_ids, write_submission
 from pipeline.submissions.sources import BALANCED, COMBINATIONS, Source, StackedRows, open_sources, read_stacked_rows
 
 BEST = 3  # submissions to mark: as many as a Kaggle team may choose from
@@ -177,11 +170,11 @@ def write_entry(entry: Entry, place: int, *, test: np.ndarray, asked: np.ndarray
         params: those in force.
     """
     guesses, missing = in_sample_order(entry.guesses, test, asked)
-    with whole_file(FOLDER / f"{entry.name}.csv") as file:
+    with whole_file(places().submissions / f"{entry.name}.csv") as file:
         write_submission(file, asked, guesses, words)
         check_submission(file, asked, known_words(params.sample_path))
         written = file_hash(file)
-    shared = {str(file): file_hash(file) for file in (FOLDS / "words.json", params.sample_path)}
+    shared = {str(file): file_hash(file) for file in (places().folds / "words.json", params.sample_path)}
     manifest = {
         "name": entry.name,
         "rank": place,
@@ -194,7 +187,7 @@ def write_entry(entry: Entry, place: int, *, test: np.ndarray, asked: np.ndarray
         "inputs": {**shared, **entry.source.hashes},
         "params": made_from(entry.source, params),
     }
-    with whole_file(FOLDER / f"{entry.name}.json") as file:
+    with whole_file(places().submissions / f"{entry.name}.json") as file:
         file.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
@@ -224,7 +217,7 @@ def write_ranking(manifests: list[dict[str, Any]]) -> None:
         f"{str(known['best_three']).lower()},{known['sha256']}"
         for known in manifests
     ]
-    with whole_file(FOLDER / "ranking.csv") as file:
+    with whole_file(places().submissions / "ranking.csv") as file:
         file.write_text("\n".join([columns, *lines, ""]), encoding="utf-8")
 
 
@@ -246,14 +239,16 @@ def print_ranking(manifests: list[dict[str, Any]]) -> None:
 
 def write_submissions(params: Params) -> None:
     """The stage: probabilities → submissions, manifests, ranking."""
-    words, rows, asked = load_words(FOLDS), read_stacked_rows(), sample_key_ids(params.sample_path)
+    words, rows, asked = load_words(places().folds), read_stacked_rows(), sample_key_ids(params.sample_path)
     if len(words) < GUESSES:
-        raise SketchstackError(f"{FOLDS}/words.json has {len(words)} words; three guesses a row need at least three.")
+        raise SketchstackError(
+            f"{places().folds}/words.json has {len(words)} words; three guesses a row need at least three."
+        )
     if params.submit.prior:
         check_drawable(rows.labels, words)
     sources = list(open_sources(params, words, rows))
     entries = rank([entry for source in sources for entry in enter(source, rows, words, params)])
-    clear(FOLDER)
+    clear(places().submissions)
     for place, entry in enumerate(entries, 1):
         write_entry(entry, place, test=rows.test, asked=asked, words=words, params=params)
     manifests = read_manifests()

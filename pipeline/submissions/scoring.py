@@ -20,11 +20,10 @@ from pipeline.drawings.words import spell
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import load_params
+from pipeline.foundation.places import places
 from pipeline.predictions.metrics import GUESSES, map_at_3
 from pipeline.raw.columns import read_columns, read_key_ids, row_place
-from pipeline.submissions.files import FOLDER, read_manifests
-
-REPORTS = Path("reports")
+from pipeline.submissions.files import read_manifests
 
 
 def read_labels(path: Path) -> dict[int, str]:
@@ -87,7 +86,7 @@ def scores_of(manifests: list[dict[str, Any]], labels: Path | None) -> dict[str,
     for manifest in manifests:
         found[manifest["name"]] = {"oof_map3": manifest["oof"]["map3"]}
         if labels:
-            map3, top1 = score(FOLDER / f"{manifest['name']}.csv", labels)
+            map3, top1 = score(places().submissions / f"{manifest['name']}.csv", labels)
             found[manifest["name"]] |= {"test_map3": round(map3, 6), "test_top1": round(top1, 6)}
     return found
 
@@ -116,8 +115,8 @@ def score_all() -> None:
         table += f"The test labels of the profile {params.profile!r} are not known: scores are out of fold only.\n"
     for name, score_name in (("out_of_fold.json", "oof_map3"), ("test.json", "test_map3")):
         known = {submission: found[score_name] for submission, found in scores.items() if score_name in found}
-        with whole_file(REPORTS / name) as file:
+        with whole_file(places().reports / name) as file:
             file.write_text(json.dumps(known, indent=2) + "\n", encoding="utf-8")
-    with whole_file(REPORTS / "scores.txt") as file:
+    with whole_file(places().reports / "scores.txt") as file:
         file.write_text(table, encoding="utf-8")
     print(table, end="")

@@ -20,8 +20,9 @@ from pipeline.foundation.environment import recorded_environment
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.git import git
 from pipeline.foundation.params import Params, fingerprint
+from pipeline.foundation.places import places
 from pipeline.submissions import kaggle, ledger
-from pipeline.submissions.files import FOLDER, check_file, read_manifests
+from pipeline.submissions.files import check_file, read_manifests
 
 
 def send(name: str | None, params: Params) -> None:
@@ -31,7 +32,7 @@ def send(name: str | None, params: Params) -> None:
         SketchstackError: the submission is unknown or not valid, the work tree is dirty, or Kaggle refuses.
     """
     manifest = chosen(name)
-    file = FOLDER / f"{manifest['name']}.csv"
+    file = places().submissions / f"{manifest['name']}.csv"
     check_file(file, params.sample_path)
     entry = ledger_entry(manifest, params.submit.competition or "COMPETITION")
     message = (
@@ -65,7 +66,7 @@ def record(name: str, public: float, private: float | None, params: Params) -> N
     entry = ledger_entry(chosen(name), params.submit.competition)
     scored = replace(entry, public=str(public), private="" if private is None else str(private))
     if not ledger.recorded(ledger.read_ledger(), entry.competition, entry.sha256):
-        check_file(FOLDER / f"{name}.csv", params.sample_path)
+        check_file(places().submissions / f"{name}.csv", params.sample_path)
         if hindrances := obstacles(entry):
             raise SketchstackError("; ".join(hindrances) + ".")
     if written := ledger.record(scored):
@@ -81,12 +82,14 @@ def alone() -> Iterator[None]:
     Raises:
         SketchstackError: another process is sending.
     """
-    folder = os.open(FOLDER, os.O_RDONLY)
+    folder = os.open(places().submissions, os.O_RDONLY)
     try:
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SketchstackError(f"another process is sending from {FOLDER}/; wait for it, or end it.") from None
+            raise SketchstackError(
+                f"another process is sending from {places().submissions}/; wait for it, or end it."
+            ) from None
         yield
     finally:
         os.close(folder)
@@ -105,8 +108,8 @@ def chosen(name: str | None) -> dict[str, Any]:
     manifests = {manifest["name"]: manifest for manifest in read_manifests()}
     manifest = manifests.get(name) if name else next(iter(manifests.values()))
     if manifest is None:
-        raise SketchstackError(f"there is no submission {name!r}; {FOLDER}/ has {', '.join(manifests)}.")
-    file = FOLDER / f"{manifest['name']}.csv"
+        raise SketchstackError(f"there is no submission {name!r}; {places().submissions}/ has {', '.join(manifests)}.")
+    file = places().submissions / f"{manifest['name']}.csv"
     if not file.is_file() or file_hash(file) != manifest["sha256"]:
         raise SketchstackError(f"{file} is not the file that its manifest was written for; run `dvc repro -f submit`.")
     return manifest
@@ -146,8 +149,8 @@ def obstacles(entry: ledger.Entry) -> list[str]:
         found.append("there is no dvc.lock; run `make repro` and commit it")
     elif stale := stale_submissions():
         found.append(
-            f"{FOLDER}/ is not what dvc.lock says ({stale}), so the ledger would name a commit that never made this "
-            f"file; run `make repro`, or `dvc checkout` for what was made elsewhere"
+            f"{places().submissions}/ is not what dvc.lock says ({stale}), so the ledger would name a commit that "
+            f"never made this file; run `make repro`, or `dvc checkout` for what was made elsewhere"
         )
     return found
 

@@ -13,9 +13,9 @@ from pipeline.drawings.words import Words
 from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
-from pipeline.predictions.cache import BASE, model_folder, read_learner
+from pipeline.foundation.places import places
+from pipeline.predictions.cache import model_folder, read_learner
 
-META = Path("models/meta")
 MEAN = "arithmetic_mean"
 BALANCED = "_balanced"  # ends the names of submissions that differ from another in their test rows alone
 COMBINATIONS = (MEAN, "super_learner")  # of the stack: what to beat, and what beats it
@@ -73,12 +73,13 @@ def mapped(path: Path) -> np.ndarray:
         raise SketchstackError(f"{path} cannot be read ({error}); run `dvc repro stack` to write it.") from None
 
 
-def read_stacked_rows(folder: Path = META) -> StackedRows:
+def read_stacked_rows(folder: Path | None = None) -> StackedRows:
     """The rows of the stacked predictions.
 
     Raises:
         SketchstackError: a file is missing, or there are not as many labels as rows.
     """
+    folder = folder or places().meta
     oof, labels, test = (np.asarray(mapped(folder / f"{name}.npy")) for name in ROWS)
     if len(oof) != len(labels):
         raise SketchstackError(
@@ -97,7 +98,9 @@ def open_sources(params: Params, words: Words, rows: StackedRows) -> Iterator[So
         predictions = read_learner(name, params, words)
         tests = {len(fold.test) for fold in predictions.folds}
         if not np.array_equal(predictions.rows, rows.oof) or tests != {len(rows.test)}:
-            raise SketchstackError(f"{BASE / name} is of other rows than {META}; run `dvc repro -f stack`.")
+            raise SketchstackError(
+                f"{places().base / name} is of other rows than {places().meta}; run `dvc repro -f stack`."
+            )
         folders = [model_folder(name, held_out) for held_out in params.folds]
         files = [folder / f"{of}.npy" for folder in folders for of in ("oof", "test", "rows")]
         yield _source(name, files, [name], predictions.oof, predictions.test)
@@ -112,7 +115,7 @@ def _source(
     oof: Callable[[np.ndarray], np.ndarray],
     test: Callable[[], np.ndarray],
 ) -> Source:
-    remedy = f"remove {META if name in COMBINATIONS else BASE / name} and run `dvc repro`"
+    remedy = f"remove {places().meta if name in COMBINATIONS else places().base / name} and run `dvc repro`"
 
     def finite(probabilities: np.ndarray) -> np.ndarray:
         if not np.isfinite(probabilities).all():  # NaN sorts last and would pass for a guess
@@ -125,16 +128,16 @@ def _source(
 def _combination(name: str, params: Params, words: Words, rows: StackedRows) -> Source:
     if name == MEAN and name not in params.stack.metalearners:
         raise SketchstackError(f"params.yaml, stack.metalearners must name {MEAN}: stacking is compared with it.")
-    paths = META / name / "oof.npy", META / name / "test.npy"
+    paths = places().meta / name / "oof.npy", places().meta / name / "test.npy"
     oof, test = (mapped(path) for path in paths)
     if oof.shape != (len(rows.oof), len(words)) or test.shape != (len(rows.test), len(words)):
         raise SketchstackError(
-            f"{META / name}: oof.npy is {oof.shape} and test.npy {test.shape}, but there are {len(rows.oof)} "
+            f"{places().meta / name}: oof.npy is {oof.shape} and test.npy {test.shape}, but there are {len(rows.oof)} "
             f"out-of-fold rows, {len(rows.test)} test rows and {len(words)} words; run `dvc repro -f stack`."
         )
     return _source(
         name,
-        [*paths, *(META / f"{which}.npy" for which in ROWS)],
+        [*paths, *(places().meta / f"{which}.npy" for which in ROWS)],
         params.base_learners,
         lambda positions: np.asarray(oof[positions], np.float32),
         lambda: np.asarray(test, np.float32),

@@ -15,8 +15,9 @@ from pipeline.drawings.shards import TEST, Shards, open_shards
 from pipeline.drawings.words import load_words
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params, load_params
+from pipeline.foundation.places import places
 from pipeline.learners._base import Learner, learner_class, load_learner
-from pipeline.training.fitting import FOLDS, others
+from pipeline.training.fitting import others
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -131,7 +132,9 @@ def torch_dataset(batches: Batches, *, epochs: int, start: int = 0) -> torch.uti
 def loaded_learner(name: str, params: Params, seed: tuple[int, ...]) -> Learner:
     """A learner of params.yaml, its params checked, ready to encode."""
     learner_class(name)  # tells of a name that is no learner better than the params can
-    return load_learner(name, params.learner(name), num_words=len(load_words(FOLDS)), seed=seed, threads=params.threads)
+    return load_learner(
+        name, params.learner(name), num_words=len(load_words(places().folds)), seed=seed, threads=params.threads
+    )
 
 
 def open_rows(folds: Sequence[int] | None) -> Shards:
@@ -140,9 +143,11 @@ def open_rows(folds: Sequence[int] | None) -> Shards:
     Raises:
         SketchstackError: there are no rows.
     """
-    shards = open_shards([FOLDS / TEST] if folds is None else [FOLDS / f"fold{fold}" for fold in folds])
+    shards = open_shards(
+        [places().folds / TEST] if folds is None else [places().folds / f"fold{fold}" for fold in folds]
+    )
     if not len(shards):
-        raise SketchstackError(f"there are no rows to export in {FOLDS}; name other folds.")
+        raise SketchstackError(f"there are no rows to export in {places().folds}; name other folds.")
     return shards
 
 

@@ -7,7 +7,6 @@ a name of its own, and with it has folders of its own below models/, checkpoints
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
@@ -15,24 +14,19 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.drawings import batches, encodings
-from pipeline.drawings import shards as drawings
 from pipeline.drawings.encodings import set_threads
 from pipeline.drawings.shards import SUMMARY, TEST, Shards, open_shards
 from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import file_hash, whole_file, whole_folder
 from pipeline.foundation.environment import versions
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.fingerprints import project
 from pipeline.foundation.params import Params, learner_of
-from pipeline.learners import _base
+from pipeline.foundation.places import places
 from pipeline.learners._base import EpochRow, Learner, load_learner
 from pipeline.predictions.cache import cached_share, model_folder, write_predictions
 from pipeline.training.checkpoints import Checkpoint
 
-FOLDS = Path("folds")
-CHECKPOINTS = Path("checkpoints")
-LOGS = Path("logs")
-CURVES = Path("models/curves")
 LIBRARIES = ("keras", "numba", "numpy", "tensorflow", "tensorflow-cpu", "torch")  # that make a step, where they are
 
 
@@ -49,12 +43,12 @@ def others(folds: list[int], held_out: int) -> list[int]:
 
 def open_folds(folds: list[int]) -> Shards:
     """The drawings of some folds."""
-    return open_shards([FOLDS / f"fold{fold}" for fold in folds])
+    return open_shards([places().folds / f"fold{fold}" for fold in folds])
 
 
 def ready_learner(params: Params, learner: str, held_out: int) -> Learner:
     """A learner with its params checked and the seed of the fold that it will not see."""
-    words, seed = load_words(FOLDS), (params.seed, held_out)
+    words, seed = load_words(places().folds), (params.seed, held_out)
     return load_learner(learner, params.learner(learner), num_words=len(words), seed=seed, threads=params.threads)
 
 
@@ -66,7 +60,7 @@ def fit_and_predict(
     held_out: int,
     made_from: Mapping[str, str] | None = None,
 ) -> None:
-    """Fit a learner; cache its predictions of fold `held_out` and the test set in models/base/<name>/fold<held_out>.
+    """Fit a learner; cache its predictions of fold `held_out` and the test set in models/<profile>/base/<name>/fold<k>.
 
     Several devices fit it together, a process each; the first of them predicts and writes.
 
@@ -80,7 +74,11 @@ def fit_and_predict(
             refused.
     """
     set_threads(params.threads)
-    words, held_out_rows, test_rows = load_words(FOLDS), open_folds([held_out]), open_shards([FOLDS / TEST])
+    words, held_out_rows, test_rows = (
+        load_words(places().folds),
+        open_folds([held_out]),
+        open_shards([places().folds / TEST]),
+    )
     learner.launch(params.devices)
     checkpoint = _checkpoint(params, name, held_out, made_from or {})
     log = _curve_log(name, held_out) if learner.rank == 0 else _no_log
@@ -102,7 +100,7 @@ def fit_and_predict(
             learner_hash=params.learner_hash(name),
             trained_on=training.key_id[~np.isin(training.key_id, test_rows.key_id)],  # those have no words of their own
         )
-    with whole_file(CURVES / name / f"fold{held_out}.csv") as file:
+    with whole_file(places().curves / name / f"fold{held_out}.csv") as file:
         _write_curve(file, learner.curve)
     checkpoint.remove()
     _log_times(name, held_out, fit=learner.seconds, predict=time.monotonic() - fitted)
@@ -110,18 +108,16 @@ def fit_and_predict(
 
 
 def code_hash(learner: str) -> str:
-    """SHA-256 of the files that decide what a training step of a learner does."""
-    sources = [Path(str(module.__file__)) for module in (batches, drawings, encodings)]
-    sources += [*_base.LEARNERS.glob("_*.py"), _base.LEARNERS / f"{learner}.py"]
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sorted(sources))).hexdigest()
+    """A hash of the code that decides what a training step of a learner does: see `foundation.fingerprints`."""
+    return project().fingerprint("pipeline.training.fitting:fit_and_predict", f"pipeline.learners.{learner}")
 
 
 def _checkpoint(params: Params, name: str, held_out: int, made_from: Mapping[str, str]) -> Checkpoint:
     anywhere = params.model_copy(update={"devices": 1})  # a run may go on with other devices than it began with
     libraries = " ".join(f"{name}={version}" for name, version in versions(LIBRARIES).items())
-    code, data = code_hash(learner_of(name)), file_hash(FOLDS / SUMMARY)
+    code, data = code_hash(learner_of(name)), file_hash(places().folds / SUMMARY)
     made = {"params": anywhere.learner_hash(name), "data": data, "code": code, "libraries": libraries, **made_from}
-    return Checkpoint(CHECKPOINTS / name / f"fold{held_out}", made, **params.checkpoints.model_dump())
+    return Checkpoint(places().checkpoints / name / f"fold{held_out}", made, **params.checkpoints.model_dump())
 
 
 def _no_log(row: EpochRow) -> None:
@@ -133,7 +129,11 @@ def _curve_log(name: str, held_out: int) -> Callable[[EpochRow], None]:
     from dvclive import Live
 
     live = Live(
-        str(LOGS / name / f"fold{held_out}"), dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False
+        str(places().logs / name / f"fold{held_out}"),
+        dvcyaml=None,
+        save_dvc_exp=False,
+        report=None,
+        monitor_system=False,
     )
 
     def log(row: EpochRow) -> None:
@@ -154,5 +154,5 @@ def _write_curve(path: Path, curve: list[EpochRow]) -> None:
 
 def _log_times(name: str, held_out: int, **seconds: float) -> None:
     """Times go to logs/: an output that holds a clock never hashes the same twice."""
-    path = LOGS / name / f"fold{held_out}" / "seconds.json"
+    path = places().logs / name / f"fold{held_out}" / "seconds.json"
     path.write_text(json.dumps({part: round(value, 1) for part, value in seconds.items()}) + "\n")

@@ -18,8 +18,9 @@ from pipeline.drawings.shards import NO_LABEL, TEST, Shard, Shards, offsets, ope
 from pipeline.drawings.words import Words, load_words
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import PSEUDO, Params
+from pipeline.foundation.places import places
 from pipeline.predictions.cache import cached_share, model_folder, read_predictions, rows_hash
-from pipeline.training.fitting import FOLDS, fit_and_predict, open_folds, others, ready_learner
+from pipeline.training.fitting import fit_and_predict, open_folds, others, ready_learner
 
 LOWER = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # to tell of, where the teacher is not sure enough
 
@@ -38,8 +39,8 @@ def pseudo(params: Params, name: str, held_out: int) -> None:
         )
     learner = ready_learner(params, name, held_out)
     known = open_folds(others(params.folds, held_out))
-    labels = taught_labels(params, held_out, load_words(FOLDS))
-    taken = relabelled(open_shards([FOLDS / TEST]), labels)
+    labels = taught_labels(params, held_out, load_words(places().folds))
+    taken = relabelled(open_shards([places().folds / TEST]), labels)
     print(
         f"{name}{PSEUDO} fold {held_out}: {len(taken):,} of {len(labels):,} test drawings beside {len(known):,} of "
         f"the other folds, under {params.pseudo.teacher}'s words",
@@ -55,7 +56,7 @@ def taught_labels(params: Params, held_out: int, words: Words) -> np.ndarray:
     Raises:
         SketchstackError: as `pseudo`.
     """
-    unseen, test = open_folds([held_out]), open_shards([FOLDS / TEST])
+    unseen, test = open_folds([held_out]), open_shards([places().folds / TEST])
     probabilities = teacher_probabilities(params, held_out, words, unseen, test)
     copied = np.isin(point_hashes(test), point_hashes(unseen))
     labels = sure_labels(probabilities, params.pseudo.confidence)
@@ -93,7 +94,7 @@ def teacher_probabilities(params: Params, held_out: int, words: Words, unseen: S
             f"must not have seen; remove the folder and run `dvc repro`."
         )
     if found.metrics["hashes"]["test_rows"] != rows_hash(test.key_id) or len(found.test) != len(test):
-        raise SketchstackError(f"{folder}: test.npy is of other rows than {FOLDS / TEST}; run `dvc repro`.")
+        raise SketchstackError(f"{folder}: test.npy is of other rows than {places().folds / TEST}; run `dvc repro`.")
     if not np.isfinite(found.test).all():
         raise SketchstackError(
             f"{folder}: test.npy has numbers that are none, so a prediction failed; remove the folder and run "

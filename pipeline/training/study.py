@@ -45,10 +45,11 @@ from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import LearnerParams, Params, fingerprint
+from pipeline.foundation.places import places
 from pipeline.learners._base import EpochRow, Learner, learner_class, load_learner
 from pipeline.predictions.metrics import map_at_3, top3
 from pipeline.training.checkpoints import Checkpoint
-from pipeline.training.fitting import CHECKPOINTS, FOLDS, LOGS, code_hash, open_folds, others
+from pipeline.training.fitting import code_hash, open_folds, others
 from pipeline.training.searchspace import Dimension, block_with, space_of
 
 if TYPE_CHECKING:
@@ -100,7 +101,7 @@ class Job(NamedTuple):
         return load_learner(
             self.name,
             LearnerParams.model_validate(block),
-            num_words=len(load_words(FOLDS)),
+            num_words=len(load_words(places().folds)),
             seed=(self.params.seed, self.held_out),
             threads=self.params.threads,
         )
@@ -118,7 +119,9 @@ def training_and_validation(job: Job) -> tuple[Shards, Shards]:
     shards = open_folds(others(job.params.folds, job.held_out)).shards
     training, validation = Shards(shards[:-1]), Shards(shards[-1:]).first(VALIDATION)
     if not len(training) or not len(validation):
-        raise SketchstackError(f"{FOLDS} holds too few rows to put some aside; lower shuffle.shards in params.yaml.")
+        raise SketchstackError(
+            f"{places().folds} holds too few rows to put some aside; lower shuffle.shards in params.yaml."
+        )
     return training.first(job.rows or len(training)), validation
 
 
@@ -233,7 +236,7 @@ def tune(job: Job, *, trials: int, seconds: float | None, fresh: bool) -> None:
     space, (training, validation) = space_of(job.name, learner, block), training_and_validation(job)
     rows = (len(training), len(validation))
     made_from = _made_from(job, block, space, rows)
-    with _alone(LOGS / job.place.with_suffix(".lock")):
+    with _alone(places().logs / job.place.with_suffix(".lock")):
         study = _open_study(job, made_from, fresh=fresh)
         study.pruner = optuna.pruners.MedianPruner(UNPRUNED, n_warmup_steps=math.ceil(job.epochs / 3))
         _enqueue(study, space)
@@ -262,7 +265,7 @@ def _made_from(job: Job, block: dict[str, Any], space: list[Dimension], rows: tu
     params = {name: getattr(job.params, name) for name in ("seed", "threads", "folds")}
     return {
         f"params (learners.{job.name}, seed, threads or folds)": fingerprint({"learner": block, **params}),
-        "data (folds/)": file_hash(FOLDS / SUMMARY),
+        "data (folds/)": file_hash(places().folds / SUMMARY),
         f"code (pipeline/learners/{job.name}.py or what it rests on)": code_hash(job.name),
         "search space": fingerprint(searched),
         "epochs (--epochs)": str(job.epochs),
@@ -295,10 +298,10 @@ def _open_study(job: Job, made_from: dict[str, str], *, fresh: bool) -> Study:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    path = LOGS / job.place.with_suffix(".db")
+    path = places().logs / job.place.with_suffix(".db")
     if fresh:
         path.unlink(missing_ok=True)
-        shutil.rmtree(CHECKPOINTS / job.place, ignore_errors=True)
+        shutil.rmtree(places().checkpoints / job.place, ignore_errors=True)
     try:
         study = optuna.create_study(
             storage=f"sqlite:///{path}", study_name="tune", direction="maximize", load_if_exists=True
@@ -403,7 +406,7 @@ def _train_trial(
         return None
     if trial.should_prune():
         return PRUNED
-    folder = CHECKPOINTS / job.place / f"trial{number}"
+    folder = places().checkpoints / job.place / f"trial{number}"
     checkpoint = Checkpoint(folder, {**made_from, "block": fingerprint(chosen)}, **job.params.checkpoints.model_dump())
     with _process(job, chosen, checkpoint, max(known, default=0)) as (connection, process):
         reason = _followed(trial, job, connection, process, deadline)

@@ -35,17 +35,19 @@ def home(tmp_path: Path) -> Path:
     for name in found.base_learners:
         for fold in found.folds:
             write(
-                tmp_path / "logs" / name / f"fold{fold}" / "seconds.json", json.dumps({"fit": 10 + fold, "predict": 1})
+                tmp_path / "logs/synthetic" / name / f"fold{fold}" / "seconds.json",
+                json.dumps({"fit": 10 + fold, "predict": 1}),
             )
     rows = {f"fold{fold}": 1000 for fold in found.folds}
     write(
-        tmp_path / "folds" / "summary.json", json.dumps({"rows_out": {**rows, "test": 50}, "rows_a_word": {"ant": 9}})
+        tmp_path / "folds/synthetic" / "summary.json",
+        json.dumps({"rows_out": {**rows, "test": 50}, "rows_a_word": {"ant": 9}}),
     )
     write(tmp_path / scores.SCORES, FOLD_SCORES)
     write(tmp_path / scores.RANKING, RANKING)
-    write(tmp_path / "submissions" / "super_learner.csv", "key_id,word\n1,ant\n")
+    write(tmp_path / "submissions/synthetic" / "super_learner.csv", "key_id,word\n1,ant\n")
     manifest = {"params": {"learners": {"gru": found.learner("gru").model_dump()}}}
-    write(tmp_path / "submissions" / "super_learner.json", json.dumps(manifest))
+    write(tmp_path / "submissions/synthetic" / "super_learner.json", json.dumps(manifest))
     return tmp_path
 
 
@@ -74,7 +76,7 @@ def test_a_run_of_other_params_or_without_its_end_is_refused(home, tmp_path):
     with pytest.raises(SketchstackError, match="nobody could repeat"):
         scores.store(home, [], tmp_path)
     (home / "params.yaml").write_text(text)
-    (home / "logs" / "gru" / "fold1" / "seconds.json").unlink()
+    (home / "logs/synthetic" / "gru" / "fold1" / "seconds.json").unlink()
     with pytest.raises(SketchstackError, match=r"seconds\.json is absent"):
         scores.store(home, [], tmp_path)
     assert not [*tmp_path.glob("synthetic*")]
@@ -83,7 +85,7 @@ def test_a_run_of_other_params_or_without_its_end_is_refused(home, tmp_path):
 
 
 def test_submissions_of_other_params_are_refused(home, tmp_path):
-    path = home / "submissions" / "super_learner.json"
+    path = home / "submissions/synthetic" / "super_learner.json"
     path.write_text(path.read_text().replace('"epochs": ', '"epochs": 1'))
     with pytest.raises(SketchstackError, match="submissions were made with other params"):
         scores.store(home, [], tmp_path)

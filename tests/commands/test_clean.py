@@ -15,18 +15,22 @@ def project(tmp_path, monkeypatch):
     params["learners"] = dict.fromkeys(["alpha", "beta", "gamma"], params["learners"]["gru"])
     Path("params.yaml").write_text(yaml.safe_dump(params))
     for place in ("alpha/fold0", "alpha/fold1", "alpha/fold3", "beta/fold0", "gamma/fold0"):
-        Path("models/base", place).mkdir(parents=True)
-    Path("models/meta/gamma").mkdir(parents=True)
+        Path("models/synthetic/base", place).mkdir(parents=True)
+    Path("models/synthetic/meta/gamma").mkdir(parents=True)
 
 
 def test_only_what_params_no_longer_name_is_removed(project, capsys):
     clean.main()
     left = sorted(str(path) for path in Path("models").glob("*/*/*"))
-    assert left == ["models/base/alpha/fold0", "models/base/alpha/fold1", "models/base/beta/fold0"]
-    assert Path("models/meta/gamma").is_dir()
+    assert left == [
+        "models/synthetic/base/alpha/fold0",
+        "models/synthetic/base/alpha/fold1",
+        "models/synthetic/base/beta/fold0",
+    ]
+    assert Path("models/synthetic/meta/gamma").is_dir()
     assert capsys.readouterr().out.splitlines() == [
-        "removed models/base/gamma, which params.yaml no longer names",
-        "removed models/base/alpha/fold3, which params.yaml no longer names",
+        "removed models/synthetic/base/gamma, which params.yaml no longer names",
+        "removed models/synthetic/base/alpha/fold3, which params.yaml no longer names",
     ]
 
 

@@ -61,7 +61,7 @@ def shard_table(shard: Shard, first_key: int, *, timed: bool, labelled: bool) ->
 
 def write_folds(home: Path, *, timed: bool = False) -> Path:
     """Folds of toy drawings, a test set, and params with small encodings, in a folder of their own."""
-    folds = home / "folds"
+    folds = home / "folds/synthetic"
     for number in range(8):
         name = f"fold{number // 2}" if number < 6 else "test"
         (folds / name).mkdir(parents=True, exist_ok=True)
@@ -90,7 +90,7 @@ def write_params(home: Path, **encodings: dict[str, object]) -> None:
 
 @pytest.fixture(scope="module")
 def folds(tmp_path_factory):
-    """A folder with params.yaml and folds/."""
+    """A folder with params.yaml and folds/synthetic/."""
     return write_folds(tmp_path_factory.mktemp("untimed"))
 
 
@@ -108,7 +108,7 @@ def home(folds, monkeypatch):
 
 def all_rows(*names: str) -> Shards:
     """The drawings of some folders of folds/; of all folds by default."""
-    return open_shards([Path("folds") / name for name in names or ("fold0", "fold1", "fold2")])
+    return open_shards([Path("folds/synthetic") / name for name in names or ("fold0", "fold1", "fold2")])
 
 
 def a_learner(name: str):

@@ -80,7 +80,7 @@ def plain_learner(name: str) -> Learner:
     block = params.learner(name)
     block = block.model_copy(update={"training": block.training.model_copy(update={"precision": "float32"})})
     learner = load_learner(name, block, num_words=len(WORDS), seed=(1,), threads=1)
-    learner.load(Path("models/base", name, f"fold{HELD_OUT}"))
+    learner.load(Path("models/synthetic/base", name, f"fold{HELD_OUT}"))
     return learner
 
 
@@ -97,7 +97,9 @@ def check_description(about: dict[str, str], name: str) -> None:
     assert encoding == load_params().learner(name).encoding
     assert about["learner"] == name
     assert about["held_out_fold"] == str(HELD_OUT)
-    assert about["weights_sha256"] == file_hash(Path("models/base", name, f"fold{HELD_OUT}", "weights.safetensors"))
+    assert about["weights_sha256"] == file_hash(
+        Path("models/synthetic/base", name, f"fold{HELD_OUT}", "weights.safetensors")
+    )
     assert "Returns:" in about["encoding_doc"]
 
 
@@ -152,7 +154,7 @@ def test_torchscript_gives_the_probabilities_of_any_number_of_drawings(name, hom
     [
         (["sereznet", 1, "out"], "no learner 'sereznet'; .* Did you mean 'seresnet'"),
         (["seresnet", 3, "out"], "no fold 3; params.yaml has folds 0, 1, 2"),
-        (["seresnet", 0, "out"], "models/base/seresnet/fold0 is not there: .* run `dvc repro`"),
+        (["seresnet", 0, "out"], "models/synthetic/base/seresnet/fold0 is not there: .* run `dvc repro`"),
         (["seresnet", 1, "folds"], "folds is in the way"),
         (["seresnet", 1, "params.yaml"], "params.yaml is in the way"),
         (["seresnet", 1, "params.yaml/out"], "params.yaml/out cannot be written: .*; choose another place"),
@@ -172,7 +174,10 @@ def test_a_model_of_other_params_is_refused(home):
         told = failing_main(module, "lstm", HELD_OUT, "out")
     finally:
         Path("params.yaml").write_text(before)
-    assert "models/base/lstm/fold1 was made from other learner: its hash is not the one in force; run `dvc" in told
+    assert (
+        "models/synthetic/base/lstm/fold1 was made from other learner: its hash is not the one in force; run `dvc"
+        in told
+    )
 
 
 @pytest.mark.filterwarnings("ignore:`torch.jit")

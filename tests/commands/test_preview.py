@@ -209,7 +209,7 @@ def test_the_test_set_has_a_sheet_too(home):
 
 def test_notes_tell_country_and_what_was_not_recognized(home):
     rows = all_rows()
-    folders = [Path("folds") / f"fold{fold}" for fold in range(3)]
+    folders = [Path("folds/synthetic") / f"fold{fold}" for fold in range(3)]
     notes = _notes(rows, rows.take(np.array([602, 0, 301, 600])), folders)
     texts = [[(line.text, line.colour == RED) for line in lines] for lines in notes]
     assert texts == [[("NA", False)], [("AA not recognized", True)], [], [("AE not recognized", True)]]
@@ -256,7 +256,7 @@ def test_the_command_writes_the_sheet_as_png(home, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["wine glas"], "no word 'wine glas' among the 4 of folds/words.json; there is wine_glass."),
+        (["wine glas"], "no word 'wine glas' among the 4 of folds/synthetic/words.json; there is wine_glass."),
         (["xyz"], "there is none like it."),
         (["ant", "--learner", "gruu"], "no learner 'gruu'; "),
         (["--key-ids", 7, FIRST_KEY], "no drawing with key_id 7 among these 900; look with --test"),

@@ -39,9 +39,9 @@ def test_suspects_go_out_with_pictures_and_come_back_as_corrections_that_shuffle
     said = capsys.readouterr().out
     assert "7 lines of corrections.csv are new or other; 1 rows" in said
     assert len(read_corrections()) == 7
-    before = load_words(copied_run / "folds")
+    before = load_words(copied_run / "folds/synthetic")
     run_main(shuffle_stage)
-    shards = open_shards([copied_run / f"folds/fold{fold}" for fold in range(3)])
+    shards = open_shards([copied_run / f"folds/synthetic/fold{fold}" for fold in range(3)])
     words = dict(zip(shards.key_id.tolist(), (before.names[word] for word in shards.word), strict=True))
     key_ids = [int(key_id) for key_id in found["key_id"]]
     assert [words.get(key_id) for key_id in key_ids] == [*shown[:5], None, *found["word"][6:]]
@@ -86,7 +86,7 @@ def test_a_bad_line_of_a_sheet_is_named_and_nothing_is_recorded(copied_run, line
 
 
 def test_a_run_that_is_not_stacked_has_no_suspects_yet(copied_run):
-    shutil.rmtree(copied_run / "models/meta")
+    shutil.rmtree(copied_run / "models/synthetic/meta")
     assert "`dvc repro stack` makes it" in failing_main(relabel, "--export", "look")
     assert not (copied_run / "look").exists()
 

@@ -88,7 +88,7 @@ def test_a_commit_that_is_not_there_is_refused(repository):
 
 
 def test_a_worktree_is_made_anew_whatever_was_there(repository):
-    tree = repository / "logs" / "reproduce" / "beta"
+    tree = repository / "logs/synthetic" / "reproduce" / "beta"
     (tree / "old").mkdir(parents=True)
     head = reproduce.commit_of("HEAD", repository)
     for _ in range(2):

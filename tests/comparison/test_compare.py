@@ -147,23 +147,23 @@ def write_run(seed: int) -> None:
     random, words = np.random.default_rng(seed), Words.from_names(["ant", "bee", "cat", "dog"])
     folds = np.repeat(np.arange(3), 40).astype(np.int8)
     labels, rows = np.random.default_rng(9).integers(0, 4, 120).astype(np.int16), np.arange(120) * 7 + 2**60
-    Path("folds").mkdir(exist_ok=True)
-    words.save(Path("folds/words.json"))
+    Path("folds/synthetic").mkdir(parents=True, exist_ok=True)
+    words.save(Path("folds/synthetic/words.json"))
     for name, skill in {"lstm": 1.0, "ranker": 2.0, "super_learner": 3.0}.items():
         logits = random.normal(size=(120, 4)) + skill * np.eye(4)[labels]
         oof = (np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)).astype(np.float16)
         if name == "lstm":
             for fold in range(3):
-                place = Path(f"models/base/lstm/fold{fold}")
+                place = Path(f"models/synthetic/base/lstm/fold{fold}")
                 place.mkdir(parents=True, exist_ok=True)
                 np.save(place / "oof.npy", oof[folds == fold])
                 np.save(place / "rows.npy", rows[folds == fold])
         else:
-            Path("models/meta", name).mkdir(parents=True, exist_ok=True)
-            np.save(Path("models/meta", name, "oof.npy"), oof)
+            Path("models/synthetic/meta", name).mkdir(parents=True, exist_ok=True)
+            np.save(Path("models/synthetic/meta", name, "oof.npy"), oof)
     stacked: dict[str, np.ndarray] = {"rows": rows, "labels": labels, "folds": folds}
     for name, values in stacked.items():
-        np.save(Path("models/meta", f"{name}.npy"), values)
+        np.save(Path("models/synthetic/meta", f"{name}.npy"), values)
 
 
 def test_the_command_shows_and_writes_it_all(run, capsys):
@@ -171,11 +171,11 @@ def test_the_command_shows_and_writes_it_all(run, capsys):
     shown = capsys.readouterr().out
     for part in ("MAP@3 out of fold, 120 rows", "95% interval", "practically equal (within 0.01)", "McNemar"):
         assert part in shown
-    stored = json.loads(Path("reports/compare/lstm_super_learner.json").read_text())
+    stored = json.loads(Path("reports/synthetic/compare/lstm_super_learner.json").read_text())
     assert (stored["a"], stored["b"], stored["rope"]) == ("lstm", "super_learner", 0.01)
     assert stored["difference"] == pytest.approx(stored["map3"]["b"] - stored["map3"]["a"])
     assert stored["odds"]["b"] > 0.9
-    picture = cv2.imread("reports/compare/lstm_super_learner.png")
+    picture = cv2.imread("reports/synthetic/compare/lstm_super_learner.png")
     assert picture is not None
     assert picture.shape[:2] == (630, 1500)
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
@@ -189,15 +189,15 @@ def test_what_is_not_there_is_refused_with_what_is(run):
 
 
 def test_a_failed_prediction_and_rows_of_another_stack_are_refused(run):
-    oof = np.load("models/meta/ranker/oof.npy")
+    oof = np.load("models/synthetic/meta/ranker/oof.npy")
     oof[7, 2] = np.nan
-    np.save("models/meta/ranker/oof.npy", oof)
+    np.save("models/synthetic/meta/ranker/oof.npy", oof)
     assert f"ranker: the prediction of key_id {7 * 7 + 2**60} is not a number" in failing_main(
         compare_command, "lstm", "ranker"
     )
-    np.save("models/base/lstm/fold1/rows.npy", np.arange(40))
+    np.save("models/synthetic/base/lstm/fold1/rows.npy", np.arange(40))
     assert "lstm: its predictions are of other rows" in failing_main(compare_command, "lstm", "super_learner")
-    Path("models/base/lstm/fold2/oof.npy").unlink()
+    Path("models/synthetic/base/lstm/fold2/oof.npy").unlink()
     assert "oof.npy cannot be read" in failing_main(compare_command, "lstm", "super_learner")
 
 
@@ -212,7 +212,7 @@ def dvc(*words: str) -> None:
 def test_revisions_and_recorded_submissions_come_from_dvc(run, capsys):
     git("init", "-q")
     dvc("init", "-q")
-    dvc("add", "-q", "folds", "models/base", "models/meta")
+    dvc("add", "-q", "folds", "models/synthetic/base", "models/synthetic/meta")
     git("add", "-A")
     git("commit", "-qm", "one")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
@@ -227,9 +227,9 @@ def test_revisions_and_recorded_submissions_come_from_dvc(run, capsys):
         assert found.name == name
     assert not np.array_equal(contender("lstm").guesses, before["lstm"])
     run_main(compare_command, "lstm@HEAD", "lstm")
-    assert Path("reports/compare/lstm-HEAD_lstm.json").exists()
+    assert Path("reports/synthetic/compare/lstm-HEAD_lstm.json").exists()
     shutil.rmtree(".dvc/cache")
-    assert "folds/words.json of commit" in failing_main(compare_command, "HEAD", "lstm")
+    assert "folds/synthetic/words.json of commit" in failing_main(compare_command, "HEAD", "lstm")
 
 
 def test_names_are_of_the_run_that_is_there(run):

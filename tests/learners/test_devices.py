@@ -214,8 +214,8 @@ def test_an_attempt_that_ran_out_of_memory_leaves_no_trace_in_the_statistics_of_
 
 def test_resume_points_are_good_for_any_number_of_devices_and_predictions_for_theirs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "folds").mkdir()
-    (tmp_path / "folds" / "summary.json").write_text("{}")
+    (tmp_path / "folds/synthetic").mkdir(parents=True)
+    (tmp_path / "folds/synthetic" / "summary.json").write_text("{}")
     one = load_params(ROOT / "params.yaml")
     two = one.model_copy(update={"devices": 2})
     assert one.learner_hash("lstm") != two.learner_hash("lstm")
@@ -258,7 +258,7 @@ def test_the_stage_trains_on_two_devices_and_writes_once(tmp_path):
     assert written == {"weights.safetensors", "oof.npy", "test.npy", "rows.npy", "metrics.json"}
     curve = (tmp_path / "models" / "curves" / "lstm" / "fold0.csv").read_text().splitlines()
     assert len(curve) == 3
-    assert not list((tmp_path / "checkpoints").rglob("*.safetensors"))
+    assert not list((tmp_path / "checkpoints/synthetic").rglob("*.safetensors"))
 
 
 @pytest.mark.slow

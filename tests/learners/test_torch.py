@@ -356,7 +356,7 @@ def test_the_seconds_of_a_fit_are_those_of_all_its_lives(tmp_path):
 
 
 def test_weights_that_saw_held_out_drawings_are_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(_base, "BASE", tmp_path / "models" / "base")
+    monkeypatch.setattr(_base, "MODELS", tmp_path / "models")
     folder = tmp_path / "models" / "base" / "seresnet" / "fold0"
     folder.mkdir(parents=True)
     former = plain()

@@ -94,7 +94,7 @@ def test_what_corrections_drop_does_not_count_as_rejected(tmp_path):
 def test_a_bad_line_stops_the_stage_and_is_named(tmp_path, line, said):
     competition(tmp_path, line)
     assert said in failing_shuffle(tmp_path)
-    assert not (tmp_path / "folds").exists()
+    assert not (tmp_path / "folds/synthetic").exists()
 
 
 def test_in_a_smaller_competition_a_row_that_shows_a_word_outside_it_is_dropped(tmp_path):

@@ -39,7 +39,7 @@ def page(finished_run) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(finished_run.home)
         run_main(report_stage)
-    return finished_run.home / report.PLACE
+    return finished_run.home / Path("reports/synthetic/report.html")
 
 
 def missing(sections: list[Section]) -> dict[str, str]:
@@ -95,8 +95,8 @@ def test_charts_have_the_colours_of_the_page(page):
 @pytest.mark.parametrize(
     ("gone", "said"),
     [
-        ("models/meta", {"Leaderboard": "`dvc repro stack` makes it", "Folds": "`dvc repro stack` makes it"}),
-        ("models/curves/gru", {"Learning curves": "gru has no learning curve yet"}),
+        ("models/synthetic/meta", {"Leaderboard": "`dvc repro stack` makes it", "Folds": "`dvc repro stack` makes it"}),
+        ("models/synthetic/curves/gru", {"Learning curves": "gru has no learning curve yet"}),
         ("folds", {"Data": "`dvc repro shuffle` makes it", "Leaderboard": "dvc repro"}),
     ],
 )
@@ -110,20 +110,20 @@ def test_of_a_half_finished_run_it_shows_what_there_is_and_says_what_is_missing(
     assert {each.title for each in sections} == set(TITLES)
     for title, text in said.items():
         assert text in found[title], found
-    assert (copied_run / report.PLACE).exists()
+    assert (copied_run / Path("reports/synthetic/report.html")).exists()
 
 
 def test_nothing_at_all_is_a_report_too(copied_run):
     for name in ("folds", "models", "logs", "reports", "submissions"):
         shutil.rmtree(copied_run / name, ignore_errors=True)
     run_main(report_stage)
-    text = (copied_run / report.PLACE).read_text()
+    text = (copied_run / Path("reports/synthetic/report.html")).read_text()
     assert "Not finished: " in text
     assert text.count('class="missing"') >= len(TITLES) - 2
 
 
 def test_a_word_without_rows_in_a_fold_is_shown(copied_run):
-    place = copied_run / "models/meta/labels.npy"
+    place = copied_run / "models/synthetic/meta/labels.npy"
     labels = np.load(place)
     gone = labels[0]
     labels[labels == gone] = (gone + 1) % 30
@@ -135,7 +135,7 @@ def test_a_word_without_rows_in_a_fold_is_shown(copied_run):
 
 
 def test_a_failed_prediction_is_named_in_its_place(copied_run):
-    place = copied_run / "models/base/gru/fold0/oof.npy"
+    place = copied_run / "models/synthetic/base/gru/fold0/oof.npy"
     oof = np.load(place)
     oof[3] = np.nan
     np.save(place, oof)
@@ -174,12 +174,12 @@ def test_folds_of_other_rows_than_the_stack_show_no_drawing_under_a_wrong_word(c
     found = missing(list(report.sections_of(Run(load_params()))))
     assert set(found) == {*(title for title in TITLES if "draw" in title or "pairs" in title), "Suspected mislabels",
                           "Outliers", "Out of fold against the leaderboard"}  # fmt: skip
-    assert all("folds holds other rows than models/meta" in text for text in list(found.values())[:-1])
+    assert all("folds holds other rows than models/synthetic/meta" in text for text in list(found.values())[:-1])
     assert "folds holds other rows" in failing_main(relabel, "--export", "look")
 
 
 def test_a_learner_that_is_gone_takes_nothing_else_with_it(copied_run):
-    shutil.rmtree(copied_run / "models/base/gru/fold1")
+    shutil.rmtree(copied_run / "models/synthetic/base/gru/fold1")
     sections = {each.title: each for each in report.sections_of(Run(load_params()))}
     found = missing(list(sections.values()))
     assert set(found) == {"Leaderboard", "Errors in common", "Calibration", "Most disputed drawings", TITLES[-1]}
@@ -191,7 +191,7 @@ def test_what_is_wrong_with_one_section_leaves_the_others(copied_run, monkeypatc
     monkeypatch.setattr("pipeline.report.words.PAIRS", "six")
     with pytest.raises(SystemExit, match="A section could not be made"):
         run_main(report_stage)
-    text = (copied_run / report.PLACE).read_text()
+    text = (copied_run / Path("reports/synthetic/report.html")).read_text()
     assert text.count("This section could not be made (TypeError") == 1
     assert text.count("<h2") == len(TITLES)
     assert "Traceback" in capsys.readouterr().err
@@ -301,5 +301,5 @@ def test_scores_of_the_test_set_are_set_against_those_out_of_fold(copied_run):
     sections = {each.title: each for each in report.sections_of(Run(load_params()))}
     chart = sections["Out of fold against the leaderboard"].blocks[0]
     assert isinstance(chart, Chart)
-    scores = json.loads((copied_run / "reports/test.json").read_text())
+    scores = json.loads((copied_run / "reports/synthetic/test.json").read_text())
     assert f"best is {max(scores, key=lambda name: scores[name])}" in chart.alt

@@ -35,10 +35,10 @@ def some_drawings(count: int, seed: int) -> Shard:
 
 def write_folds(shards: dict[str, Shard], first_keys: dict[str, int]) -> None:
     for name, shard in shards.items():
-        place = Path("folds", name)
+        place = Path("folds/synthetic", name)
         place.mkdir(parents=True, exist_ok=True)
         write_shard(place / "0000.arrow", table_of(shard, first_keys[name], labelled=name != TEST))
-    Path("folds", SUMMARY).write_text(json.dumps({"shards": shard_hashes(Path("folds"))}))
+    Path("folds/synthetic", SUMMARY).write_text(json.dumps({"shards": shard_hashes(Path("folds/synthetic"))}))
 
 
 def table_of(shard: Shard, first_key: int, *, labelled: bool) -> pa.Table:
@@ -74,8 +74,8 @@ class Project:
             self.predict(fold)
 
     def rows(self) -> Rows:
-        opened = [open_shards([Path("folds", f"fold{fold}")]) for fold in FOLDS]
-        test = open_shards([Path("folds", TEST)])
+        opened = [open_shards([Path("folds/synthetic", f"fold{fold}")]) for fold in FOLDS]
+        test = open_shards([Path("folds/synthetic", TEST)])
         return Rows(
             key_ids=np.concatenate([each.key_id for each in opened]),
             labels=np.concatenate([each.word for each in opened]),

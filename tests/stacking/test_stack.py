@@ -398,19 +398,21 @@ def project(rows, tmp_path, monkeypatch) -> Path:
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(raw))
     monkeypatch.chdir(tmp_path)
     params = load_params()
-    (tmp_path / "folds").mkdir()
-    WORDS.save(tmp_path / "folds" / "words.json")
+    (tmp_path / "folds/synthetic").mkdir(parents=True)
+    WORDS.save(tmp_path / "folds/synthetic" / "words.json")
     shards = [(f"fold{fold}", rows.key_ids[at], rows.labels[at]) for fold, at in enumerate(map(rows.of_fold, range(3)))]
     for name, key_ids, labels in [*shards, ("test", rows.test_key_ids, np.full(TESTS, -1, np.int16))]:
-        (tmp_path / "folds" / name).mkdir()
+        (tmp_path / "folds/synthetic" / name).mkdir()
         nothing = {"countrycode": None, "recognized": None, "timestamp": None}
         drawn = {**nothing, "stroke": [2]}
         records = [
             {"key_id": int(i), "word": int(w), "x": [i % 251, 9], "y": [i // 251, 9], **drawn}
             for i, w in zip(key_ids, labels, strict=True)
         ]
-        write_shard(tmp_path / "folds" / name / "shard0.arrow", pa.Table.from_pylist(records, schema=SCHEMA))
-    (tmp_path / "folds" / SUMMARY).write_text(json.dumps({"shards": shard_hashes(tmp_path / "folds")}))
+        write_shard(tmp_path / "folds/synthetic" / name / "shard0.arrow", pa.Table.from_pylist(records, schema=SCHEMA))
+    (tmp_path / "folds/synthetic" / SUMMARY).write_text(
+        json.dumps({"shards": shard_hashes(tmp_path / "folds/synthetic")})
+    )
     for name, skill in {"good": 2.0, "fair": 1.0}.items():
         for fold, (_, key_ids, labels) in enumerate(shards):
             folder = model_folder(name, fold)
@@ -429,7 +431,7 @@ def project(rows, tmp_path, monkeypatch) -> Path:
 
 def test_the_stage_from_shards_and_caches_to_models_meta(project, capsys):
     stack_stage.main()
-    meta = project / "models/meta"
+    meta = project / "models/synthetic/meta"
     assert set(json.loads((meta / "scores.json").read_text())) == {
         "super_learner", "geometric_mean", "convex_weights", "good", "fair",
     }  # fmt: skip
@@ -442,14 +444,14 @@ def test_the_stage_from_shards_and_caches_to_models_meta(project, capsys):
 
 def test_a_failed_prediction_ends_the_stage_in_one_paragraph_and_leaves_what_was_there(project):
     stack_stage.main()
-    before = (project / "models/meta/scores.json").stat().st_mtime_ns
+    before = (project / "models/synthetic/meta/scores.json").stat().st_mtime_ns
     path = model_folder("fair", 1) / "oof.npy"
     oof = np.load(path)
     oof[7] = np.nan
     np.save(path, oof)
     with pytest.raises(SystemExit, match=r"(?s)leak, not_a_number: fair, fold 1, oof.npy: the prediction of row 7"):
         stack_stage.main()
-    assert (project / "models/meta/scores.json").stat().st_mtime_ns == before
+    assert (project / "models/synthetic/meta/scores.json").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(

@@ -316,7 +316,7 @@ def test_a_raw_file_that_begins_with_a_hundred_bad_rows_is_read_as_the_others_ar
     good = [csv_line(300 + row, "bee", drawing=timed(row)) for row in range(12)]
     raw_competition(tmp_path, train={"bee": [*bad, *good]}, max_rejected=1.0)
     assert {300 + row for row in range(12)} <= set(homes(run_shuffle(tmp_path)))
-    assert len(rejected(tmp_path / "folds" / "rejects.csv")) == 120
+    assert len(rejected(tmp_path / "folds/synthetic" / "rejects.csv")) == 120
 
 
 def test_a_fault_in_one_file_is_told_though_other_threads_are_reading(tmp_path):
@@ -325,7 +325,7 @@ def test_a_fault_in_one_file_is_told_though_other_threads_are_reading(tmp_path):
     (path.parent / "word 3.csv.gz").write_bytes(gzip.compress(path.read_bytes())[:-20])
     path.unlink()
     assert "word 3.csv.gz cannot be unpacked to its end" in failing_shuffle(tmp_path)
-    assert not (tmp_path / "folds").exists()
+    assert not (tmp_path / "folds/synthetic").exists()
     assert not list(tmp_path.glob(".folds*"))
 
 
@@ -385,10 +385,10 @@ def test_a_hundred_thousand_bad_rows_cost_no_good_one(tmp_path):
                 good.append(key)
     write_competition(tmp_path, lines, threads=2, max_rejected=1.0)
     assert shuffle_peak(tmp_path) < 500, "megabytes: rejects are written as they come"
-    assert sorted(key for key, _, _ in kept_rows(tmp_path / "folds")) == good
+    assert sorted(key for key, _, _ in kept_rows(tmp_path / "folds/synthetic")) == good
     found = [
         (Path(each["file"]).stem, int(each["line"]), each["reason"].split(": ")[0])
-        for each in rejected(tmp_path / "folds" / "rejects.csv")
+        for each in rejected(tmp_path / "folds/synthetic" / "rejects.csv")
     ]
     assert len(found) == 100_000
     assert found == bad
@@ -510,11 +510,11 @@ def test_too_many_rejects_stop_the_stage_and_leave_the_old_folds(tmp_path, capsy
     text = failing_shuffle(tmp_path)
     assert text == (
         "Error: 8 of 36 rows were rejected, more than shuffle.max_rejected (5.00%): drawing has no strokes (3 rows); "
-        "line is not CSV (2 rows); 5 fields in place of 6 (2 rows). logs/rejects.csv lists each with its file and "
-        "line; mend the files or raise shuffle.max_rejected."
+        "line is not CSV (2 rows); 5 fields in place of 6 (2 rows). logs/synthetic/rejects.csv lists each with its "
+        "file and line; mend the files or raise shuffle.max_rejected."
     )
-    assert contents(tmp_path / "folds") == before
-    rejects = rejected(tmp_path / "logs" / "rejects.csv")
+    assert contents(tmp_path / "folds/synthetic") == before
+    rejects = rejected(tmp_path / "logs/synthetic" / "rejects.csv")
     assert [int(row["line"]) for row in rejects] == list(range(14, 14 + len(broken)))
     assert "36 rows in = 28 rows out + 8 rejected" in capsys.readouterr().out
 
@@ -532,8 +532,8 @@ def test_lost_rows_stop_the_stage():
 def test_a_word_that_loses_all_its_rows_stops_the_stage(tmp_path):
     write_competition(tmp_path, small(ant=[csv_line(1, "ant", drawing="[]")]), max_rejected=1.0)
     text = failing_shuffle(tmp_path)
-    assert "train_simplified/ant.csv leaves the word 'ant' with 0 rows (1 read, see logs/rejects.csv" in text
-    assert not (tmp_path / "folds").exists()
+    assert "train_simplified/ant.csv leaves the word 'ant' with 0 rows (1 read, see logs/synthetic/rejects.csv" in text
+    assert not (tmp_path / "folds/synthetic").exists()
 
 
 def test_a_test_file_without_usable_rows_stops_the_stage(tmp_path):
@@ -571,4 +571,4 @@ def test_a_drawing_in_both_the_training_and_the_test_files_stops_the_stage(tmp_p
     write_competition(tmp_path, small(), test=[line_of_test(500), line_of_test(105)])
     text = failing_shuffle(tmp_path)
     assert "wine glass.csv, line 6: key_id 105 is in data/synthetic/test_simplified.csv too (1 such rows" in text
-    assert not (tmp_path / "folds").exists()
+    assert not (tmp_path / "folds/synthetic").exists()

@@ -87,33 +87,33 @@ def project(tmp_path, monkeypatch, submission, labels):
     params = yaml.safe_load(SYNTHETIC.read_text())
     params["data"] |= {"folder": ".", "labels": "labels.csv"}
     Path("params.yaml").write_text(yaml.safe_dump(params))
-    Path("submissions").mkdir()
+    Path("submissions/synthetic").mkdir(parents=True)
     for rank, (name, map3) in enumerate({"zebra": 0.8, "aardvark": 0.7}.items(), 1):
-        Path(f"submissions/{name}.csv").write_bytes(submission.read_bytes())
+        Path(f"submissions/synthetic/{name}.csv").write_bytes(submission.read_bytes())
         manifest = {"name": name, "rank": rank, "best_three": rank == 1, "oof": {"map3": map3, "low": 0.6, "high": 0.9}}
-        Path(f"submissions/{name}.json").write_text(json.dumps(manifest))
+        Path(f"submissions/synthetic/{name}.json").write_text(json.dumps(manifest))
     return params
 
 
 def test_all_submissions_are_scored_beside_their_oof_score_best_first(project, capsys):
     score_stage.main()
     printed = capsys.readouterr().out
-    assert json.loads(Path("reports/out_of_fold.json").read_text()) == {"zebra": 0.8, "aardvark": 0.7}
-    assert json.loads(Path("reports/test.json").read_text()) == {"zebra": 0.458333, "aardvark": 0.458333}
+    assert json.loads(Path("reports/synthetic/out_of_fold.json").read_text()) == {"zebra": 0.8, "aardvark": 0.7}
+    assert json.loads(Path("reports/synthetic/test.json").read_text()) == {"zebra": 0.458333, "aardvark": 0.458333}
     lines = [line.split() for line in printed.splitlines() if "aardvark" in line or "zebra" in line]
     assert lines == [
         ["★", "zebra", "0.8000", "0.6000–0.9000", "0.4583", "0.2500"],
         ["aardvark", "0.7000", "0.6000–0.9000", "0.4583", "0.2500"],
     ]
-    assert Path("reports/scores.txt").read_text() == printed
+    assert Path("reports/synthetic/scores.txt").read_text() == printed
 
 
 def test_without_labels_only_the_oof_scores_are_written(project, capsys):
     project["data"]["labels"] = None
     Path("params.yaml").write_text(yaml.safe_dump(project))
     score_stage.main()
-    assert json.loads(Path("reports/out_of_fold.json").read_text()) == {"zebra": 0.8, "aardvark": 0.7}
-    assert json.loads(Path("reports/test.json").read_text()) == {}
+    assert json.loads(Path("reports/synthetic/out_of_fold.json").read_text()) == {"zebra": 0.8, "aardvark": 0.7}
+    assert json.loads(Path("reports/synthetic/test.json").read_text()) == {}
     assert "not known: scores are out of fold only" in capsys.readouterr().out
 
 
@@ -126,7 +126,7 @@ def test_unclear_arguments_are_refused(arguments, capsys):
 
 
 def test_a_project_without_submissions_says_how_to_write_them(project):
-    for path in Path("submissions").iterdir():
+    for path in Path("submissions/synthetic").iterdir():
         path.unlink()
     with pytest.raises(SystemExit, match=r"holds no submissions; run `dvc repro submit`"):
         score_stage.main()

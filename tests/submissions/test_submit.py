@@ -51,14 +51,14 @@ SUBMIT = {"competition": None, "prior": "uniform", "balance": "scaling"}
 
 
 def make_project(folder):
-    """What the stage reads: raw folder, params.yaml, folds/words.json, cached predictions, the stack's arrays."""
+    """What the stage reads: raw folder, params.yaml, words.json, cached predictions, the stack's arrays."""
     with contextlib.chdir(folder):
         params = yaml.safe_load(SYNTHETIC.read_text()) | {"ensemble": ["alpha", "beta"], "folds": [0, 1, 2]}
         params |= {"learners": {"alpha": LEARNER, "beta": LEARNER}, "submit": SUBMIT}
         params["data"]["folder"] = "raw"
         write_params(params)
-        Path("folds").mkdir()
-        WORDS.save(Path("folds/words.json"))
+        Path("folds/synthetic").mkdir(parents=True)
+        WORDS.save(Path("folds/synthetic/words.json"))
         rng = np.random.default_rng(0)
         test_rows = BIG + rng.permutation(TEST_ROWS)
         Path("raw/train_simplified").mkdir(parents=True)
@@ -86,13 +86,13 @@ def make_project(folder):
                     trained_on=np.delete(rows, np.arange(of_fold.start, of_fold.stop)),
                 )
         for name, skill in {"arithmetic_mean": 2.2, "super_learner": 3.2}.items():
-            place = Path("models/meta", name)
+            place = Path("models/synthetic/meta", name)
             place.mkdir(parents=True)
             np.save(place / "oof.npy", probabilities(labels, skill, 7).astype(np.float16))
             np.save(place / "test.npy", probabilities(test_labels, skill, 8).astype(np.float16))
-        np.save("models/meta/rows.npy", rows)
-        np.save("models/meta/labels.npy", labels.astype(np.int16))
-        np.save("models/meta/test_rows.npy", test_rows)
+        np.save("models/synthetic/meta/rows.npy", rows)
+        np.save("models/synthetic/meta/labels.npy", labels.astype(np.int16))
+        np.save("models/synthetic/meta/test_rows.npy", test_rows)
     return folder
 
 
@@ -128,7 +128,7 @@ def no_credentials(tmp_path, monkeypatch):
 
 
 def manifests(folder):
-    return {path.stem: json.loads(path.read_text()) for path in (folder / "submissions").glob("*.json")}
+    return {path.stem: json.loads(path.read_text()) for path in (folder / "submissions/synthetic").glob("*.json")}
 
 
 def guesses_of(path):
@@ -141,14 +141,16 @@ def guesses_of(path):
 
 def test_every_learner_and_combination_is_submitted_plain_and_balanced(finished):
     names = NAMES | {f"{name}_balanced" for name in NAMES}
-    assert {path.stem for path in (finished / "submissions").glob("*.csv")} == names | {"ranking"}
+    assert {path.stem for path in (finished / "submissions/synthetic").glob("*.csv")} == names | {"ranking"}
     assert set(manifests(finished)) == names
 
 
 def test_plain_guesses_are_the_three_likeliest_words_of_each_row_in_the_sample_s_order(finished):
-    test, key_ids = (np.load(finished / f"models/meta/{name}.npy") for name in ("super_learner/test", "test_rows"))
+    test, key_ids = (
+        np.load(finished / f"models/synthetic/meta/{name}.npy") for name in ("super_learner/test", "test_rows")
+    )
     expected = {int(k): [WORDS.names[label] for label in row] for k, row in zip(key_ids, top3(test), strict=True)}
-    written = guesses_of(finished / "submissions/super_learner.csv")
+    written = guesses_of(finished / "submissions/synthetic/super_learner.csv")
     assert written == expected
     assert list(written) == list(guesses_of(finished / "raw/sample_submission.csv"))
 
@@ -159,7 +161,7 @@ def test_ranks_follow_the_oof_scores_and_the_best_three_are_marked(finished):
     assert scores == sorted(scores, reverse=True)
     assert [manifest["rank"] for manifest in ranked] == list(range(1, 9))
     assert [manifest["best_three"] for manifest in ranked] == [True] * 3 + [False] * 5
-    with (finished / "submissions/ranking.csv").open(newline="") as file:
+    with (finished / "submissions/synthetic/ranking.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
     assert [row["name"] for row in table] == [manifest["name"] for manifest in ranked]
     assert [row["best_three"] for row in table] == ["true"] * 3 + ["false"] * 5
@@ -167,8 +169,8 @@ def test_ranks_follow_the_oof_scores_and_the_best_three_are_marked(finished):
 
 def test_a_manifest_holds_scores_hashes_and_params(finished):
     manifest = manifests(finished)["alpha_balanced"]
-    labels = np.load(finished / "models/meta/labels.npy")
-    oof = np.concatenate([np.load(finished / f"models/base/alpha/fold{k}/oof.npy") for k in range(3)])
+    labels = np.load(finished / "models/synthetic/meta/labels.npy")
+    oof = np.concatenate([np.load(finished / f"models/synthetic/base/alpha/fold{k}/oof.npy") for k in range(3)])
     plain = map_at_3(top3(oof), labels)
     assert manifests(finished)["alpha"]["oof"]["map3"] == pytest.approx(plain, abs=1e-6)
     score = manifest["oof"]
@@ -176,10 +178,10 @@ def test_a_manifest_holds_scores_hashes_and_params(finished):
     assert score["low"] < score["map3"] < score["high"]
     assert score["gain_std"] > 0
     assert score["draw_rows"] == 6 * min(np.bincount(labels).min(), TEST_ROWS // 6)
-    assert manifest["sha256"] == file_hash(finished / "submissions/alpha_balanced.csv")
+    assert manifest["sha256"] == file_hash(finished / "submissions/synthetic/alpha_balanced.csv")
     assert (manifest["rows"], manifest["rows_without_prediction"]) == (TEST_ROWS, 0)
-    expected = {f"models/base/alpha/fold{k}/{of}.npy" for k in range(3) for of in ("oof", "test", "rows")}
-    assert set(manifest["inputs"]) == expected | {"folds/words.json", "raw/sample_submission.csv"}
+    expected = {f"models/synthetic/base/alpha/fold{k}/{of}.npy" for k in range(3) for of in ("oof", "test", "rows")}
+    assert set(manifest["inputs"]) == expected | {"folds/synthetic/words.json", "raw/sample_submission.csv"}
     assert all(digest == file_hash(finished / path) for path, digest in manifest["inputs"].items())
     assert list(manifest["params"]["learners"]) == ["alpha"]
     assert "stack" in manifests(finished)["super_learner"]["params"]
@@ -187,7 +189,7 @@ def test_a_manifest_holds_scores_hashes_and_params(finished):
 
 def test_the_interval_is_the_bootstrap_s(finished):
     score = manifests(finished)["super_learner"]["oof"]
-    labels, oof = (np.load(finished / f"models/meta/{name}.npy") for name in ("labels", "super_learner/oof"))
+    labels, oof = (np.load(finished / f"models/synthetic/meta/{name}.npy") for name in ("labels", "super_learner/oof"))
     precision = ((top3(oof) == labels[:, None]) / [1, 2, 3]).max(axis=1)
     rows = np.random.default_rng(5).integers(len(labels), size=(4000, len(labels)))
     assert interval(precision[rows].mean(axis=1)) == pytest.approx((score["low"], score["high"]), abs=0.012)
@@ -195,16 +197,18 @@ def test_the_interval_is_the_bootstrap_s(finished):
 
 def test_two_runs_write_the_same_bytes(project, finished):
     submit_stage.main()
-    written = sorted(path.name for path in Path("submissions").iterdir())
-    assert written == sorted(path.name for path in (finished / "submissions").iterdir())
+    written = sorted(path.name for path in Path("submissions/synthetic").iterdir())
+    assert written == sorted(path.name for path in (finished / "submissions/synthetic").iterdir())
     for name in written:
-        assert Path("submissions", name).read_bytes() == (finished / "submissions" / name).read_bytes()
+        assert (
+            Path("submissions/synthetic", name).read_bytes() == (finished / "submissions/synthetic" / name).read_bytes()
+        )
 
 
 def test_balancing_makes_the_first_guesses_more_even(finished):
     counts = {
         name: np.unique(
-            [row[0] for row in guesses_of(finished / f"submissions/{name}.csv").values()], return_counts=True
+            [row[0] for row in guesses_of(finished / f"submissions/synthetic/{name}.csv").values()], return_counts=True
         )
         for name in ("alpha", "alpha_balanced")
     }
@@ -217,7 +221,7 @@ def test_a_rejected_drawing_gets_the_commonest_words_and_is_counted(project):
         file.write(f"{rejected},ant baseball cat\n")
     submit_stage.main()
     assert manifests(project)["beta"]["rows_without_prediction"] == 1
-    guesses = guesses_of(project / "submissions/beta.csv")
+    guesses = guesses_of(project / "submissions/synthetic/beta.csv")
     counts = {name: sum(name in row for key, row in guesses.items() if key != rejected) for name in WORDS.names}
     assert guesses[rejected] == sorted(WORDS.names, key=lambda name: (-counts[name], name))[:3]
 
@@ -235,7 +239,7 @@ def test_a_learner_that_left_the_ensemble_is_submitted_no_more(project):
     write_params(params | {"ensemble": ["beta"]})
     submit_stage.main()
     assert {name.removesuffix("_balanced") for name in manifests(project)} == NAMES - {"alpha"}
-    assert not Path("submissions/alpha.csv").exists()
+    assert not Path("submissions/synthetic/alpha.csv").exists()
 
 
 def spoil(path, change):
@@ -251,14 +255,22 @@ def with_nan(array):
 @pytest.mark.parametrize(
     ("path", "change", "told"),
     [
-        ("models/meta/super_learner/oof.npy", with_nan, "super_learner has probabilities that are not numbers"),
-        ("models/base/beta/fold1/test.npy", with_nan, "beta has probabilities that are not numbers"),
-        ("models/meta/rows.npy", lambda rows: rows + 1, "alpha is of other rows than models/meta"),
-        ("models/meta/labels.npy", lambda labels: labels[1:], "rows.npy has 120 rows, labels.npy 119"),
-        ("models/meta/test_rows.npy", lambda rows: rows[1:], "other rows than models/meta"),
-        ("models/meta/test_rows.npy", lambda rows: rows - 1, "the sample submission lacks key_id"),
-        ("models/meta/super_learner/test.npy", lambda array: array[:, 1:], "test.npy (48, 5)"),
-        ("models/meta/labels.npy", lambda labels: np.minimum(labels, 4), "no out-of-fold row shows 't-shirt'"),
+        (
+            "models/synthetic/meta/super_learner/oof.npy",
+            with_nan,
+            "super_learner has probabilities that are not numbers",
+        ),
+        ("models/synthetic/base/beta/fold1/test.npy", with_nan, "beta has probabilities that are not numbers"),
+        ("models/synthetic/meta/rows.npy", lambda rows: rows + 1, "alpha is of other rows than models/synthetic/meta"),
+        ("models/synthetic/meta/labels.npy", lambda labels: labels[1:], "rows.npy has 120 rows, labels.npy 119"),
+        ("models/synthetic/meta/test_rows.npy", lambda rows: rows[1:], "other rows than models/synthetic/meta"),
+        ("models/synthetic/meta/test_rows.npy", lambda rows: rows - 1, "the sample submission lacks key_id"),
+        ("models/synthetic/meta/super_learner/test.npy", lambda array: array[:, 1:], "test.npy (48, 5)"),
+        (
+            "models/synthetic/meta/labels.npy",
+            lambda labels: np.minimum(labels, 4),
+            "no out-of-fold row shows 't-shirt'",
+        ),
     ],
 )
 def test_inputs_that_do_not_fit_are_refused(project, path, change, told):
@@ -269,7 +281,7 @@ def test_inputs_that_do_not_fit_are_refused(project, path, change, told):
 
 
 def test_a_missing_stack_is_named(project):
-    Path("models/meta/super_learner/test.npy").unlink()
+    Path("models/synthetic/meta/super_learner/test.npy").unlink()
     with pytest.raises(SystemExit, match=r"super_learner/test.npy cannot be read"):
         submit_stage.main()
 
@@ -418,11 +430,11 @@ def test_several_faults_come_in_one_paragraph(tmp_path):
 
 def test_the_command_checks_any_file_against_any_sample(finished, tmp_path, capsys):
     sample = str(finished / "raw/sample_submission.csv")
-    submit_command.main(["--check", str(finished / "submissions/beta.csv"), "--sample", sample])
+    submit_command.main(["--check", str(finished / "submissions/synthetic/beta.csv"), "--sample", sample])
     assert f"valid submission: {TEST_ROWS} rows" in capsys.readouterr().out
     submit_command.main(["--check", sample, "--sample", sample])
     spoiled = tmp_path / "spoiled.csv"
-    spoiled.write_text((finished / "submissions/beta.csv").read_text().replace("ant", "aunt", 1))
+    spoiled.write_text((finished / "submissions/synthetic/beta.csv").read_text().replace("ant", "aunt", 1))
     said = failing_main(submit_command, "--check", spoiled, "--sample", sample)
     assert re.search(r"spoiled.csv is not a valid submission: row \d+ .*unknown word 'aunt'", said)
     with pytest.raises(SystemExit, match=r"none.csv cannot be read"):
@@ -517,7 +529,7 @@ def test_the_best_is_sent_waited_for_and_recorded(sendable, capsys):
         public="0.91234", private="0.90123",
     )  # fmt: skip
     sent = json.loads((sendable / "calls").read_text().splitlines()[1])
-    assert sent[:6] == ["competitions", "submit", "-c", "doodles", "-f", f"submissions/{best['name']}.csv"]
+    assert sent[:6] == ["competitions", "submit", "-c", "doodles", "-f", f"submissions/synthetic/{best['name']}.csv"]
     assert calls(sendable).count("submit") == 1
     assert calls(sendable).count("submissions") == 4  # once before sending, twice pending, once complete
     assert "s3cr3t" not in capsys.readouterr().out
@@ -561,11 +573,11 @@ def test_submissions_of_another_commit_are_not_sent(sendable):
 
 
 def test_a_changed_file_is_not_sent(sendable):
-    with Path("submissions/beta.csv").open("a") as file:
+    with Path("submissions/synthetic/beta.csv").open("a") as file:
         file.write("1,ant cat baseball\n")
     with pytest.raises(SystemExit, match="not the file that its manifest"):
         submit_command.main(["beta"])
-    with pytest.raises(SystemExit, match=r"no submission 'gamma'; submissions/\s*has .*super_learner"):
+    with pytest.raises(SystemExit, match=r"no submission 'gamma'; submissions/synthetic/\s*has .*super_learner"):
         submit_command.main(["gamma"])
     assert calls(sendable) == []
 
@@ -606,7 +618,7 @@ def test_the_dry_run_says_exactly_what_would_be_sent(sendable, monkeypatch, caps
     printed = capsys.readouterr().out
     manifest = manifests(Path())["beta"]
     competition = "doodles" if lacking == "credentials" else "COMPETITION"
-    assert f"kaggle competitions submit -c {competition} -f submissions/beta.csv -m 'beta | MAP@3" in printed
+    assert f"kaggle competitions submit -c {competition} -f submissions/synthetic/beta.csv -m 'beta | MAP@3" in printed
     assert f"rows     {TEST_ROWS}" in printed
     assert manifest["sha256"] in printed
     assert f"{competition},beta,{manifest['sha256']}," in printed

@@ -8,10 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.drawings import batches, encodings
-from pipeline.drawings import shards as drawings
+from pipeline.foundation.fingerprints import Code
 from pipeline.foundation.params import Params, load_params
-from pipeline.learners import _base
 from pipeline.training import fitting
 from tests.conftest import ROOT
 
@@ -20,14 +18,13 @@ PARAMS = load_params(ROOT / "params.yaml")
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a summary of folds, and copies of the learners and of the modules that decide what a step does."""
+    """A folder with params, a summary of folds, and a copy of the code that decides what a step does."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "folds").mkdir()
-    (tmp_path / "folds" / "summary.json").write_text("{}")
-    shutil.copytree(_base.LEARNERS, tmp_path / "learners", ignore=shutil.ignore_patterns("__pycache__"))
-    monkeypatch.setattr(_base, "LEARNERS", tmp_path / "learners")
-    for module in (batches, drawings, encodings):
-        monkeypatch.setattr(module, "__file__", shutil.copy(str(module.__file__), tmp_path))
+    (tmp_path / "folds/synthetic").mkdir(parents=True)
+    (tmp_path / "folds/synthetic" / "summary.json").write_text("{}")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(fitting, "project", lambda: Code(tmp_path))
     return tmp_path
 
 
@@ -45,18 +42,25 @@ def test_what_it_is_made_from_has_names(home):
 
 
 @pytest.mark.parametrize(
-    "source",
-    ["learners/lstm.py", "learners/_torch.py", "learners/_base.py", "batches.py", "shards.py", "encodings.py"],
+    ("source", "before", "after"),
+    [
+        ("learners/lstm.py", "dropout", "dropped"),
+        ("learners/_torch.py", "torch.manual_seed", "torch.seed"),
+        ("learners/_base.py", "PREDICT = 512", "PREDICT = 511"),
+        ("drawings/batches.py", "AHEAD = ", "AHEAD = 1 + "),
+        ("drawings/encodings.py", "STROKES = 16", "STROKES = 15"),
+    ],
 )
-def test_one_of_other_code_differs_in_its_code_alone(source, home):
-    before = made_from()
-    (home / source).write_text((home / source).read_text() + "# another line\n")
-    assert differing(before, made_from()) == {"code"}
+def test_one_of_other_code_differs_in_its_code_alone(source, before, after, home):
+    made, path = made_from(), home / "pipeline" / source
+    assert before in path.read_text()
+    path.write_text(path.read_text().replace(before, after))
+    assert differing(made, made_from()) == {"code"}
 
 
 def test_one_of_other_folds_differs_in_its_data_alone(home):
     before = made_from()
-    (home / "folds" / "summary.json").write_text('{"other": 1}')
+    (home / "folds/synthetic" / "summary.json").write_text('{"other": 1}')
     assert differing(before, made_from()) == {"data"}
 
 
@@ -71,7 +75,7 @@ def test_one_of_other_params_differs_in_its_params_alone(home):
 
 def test_neither_another_learner_nor_when_they_are_written_makes_a_difference(home):
     before = made_from()
-    (home / "learners" / "gru.py").write_text("# another learner\n")
+    (home / "pipeline/learners/gru.py").write_text("OTHER = 1\n")
     checkpoints = PARAMS.checkpoints.model_copy(update={"seconds": 1.0})
     assert made_from(PARAMS.model_copy(update={"checkpoints": checkpoints})) == before
 

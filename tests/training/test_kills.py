@@ -43,7 +43,7 @@ def test_the_stage_itself_is_killed_from_outside_at_any_time(tmp_path):
     for home in (undisturbed, killed):
         write_project(home, "lstm", epochs=20)
     alone = start(command, undisturbed)
-    point, chance = killed / "checkpoints" / "lstm" / "fold0" / "last.safetensors", random.Random(5)
+    point, chance = killed / "checkpoints/synthetic" / "lstm" / "fold0" / "last.safetensors", random.Random(5)
     for _ in range(2):
         process, before = start(command, killed), _written(point)
         while process.poll() is None and _written(point) == before:

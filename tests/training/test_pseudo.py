@@ -44,11 +44,11 @@ def write_shards(shards: dict[str, Shard]) -> None:
     """Write folds/ with one shard a folder, key_ids counting up through all."""
     shutil.rmtree("folds", ignore_errors=True)
     for number, (name, shard) in enumerate(shards.items()):
-        Path("folds", name).mkdir(parents=True)
+        Path("folds/synthetic", name).mkdir(parents=True)
         table = shard_table(shard, FIRST_KEY + number * ROWS, timed=False, labelled=name != "test")
-        write_shard(Path("folds", name, "0000.arrow"), table)
-    WORDS.save(Path("folds/words.json"))
-    Path("folds/summary.json").write_text(json.dumps({"shards": shard_hashes(Path("folds"))}))
+        write_shard(Path("folds/synthetic", name, "0000.arrow"), table)
+    WORDS.save(Path("folds/synthetic/words.json"))
+    Path("folds/synthetic/summary.json").write_text(json.dumps({"shards": shard_hashes(Path("folds/synthetic"))}))
 
 
 def strokes_of(drawings: Drawings, places: range) -> list[Any]:
@@ -96,8 +96,8 @@ def planted(fold: int) -> np.ndarray:
 
 def plant(params: Params, folder: Path, fold: int, test: np.ndarray, test_rows: np.ndarray | None = None) -> None:
     """Cache predictions of the teacher's in a folder."""
-    rows = open_shards([Path("folds", f"fold{fold}")])
-    known = open_shards([Path("folds/test")]).key_id
+    rows = open_shards([Path("folds/synthetic", f"fold{fold}")])
+    known = open_shards([Path("folds/synthetic/test")]).key_id
     folder.mkdir(parents=True, exist_ok=True)
     write_predictions(
         folder, oof=np.full((ROWS, 4), 0.25), test=test, rows=rows.key_id,
@@ -161,9 +161,9 @@ def test_sure_test_drawings_bear_the_words_of_the_model_that_did_not_see_the_fol
 
 @pytest.mark.parametrize("held_out", FOLDS)
 def test_no_drawing_of_the_held_out_fold_is_among_those_to_train_on(home, held_out):
-    test = open_shards([Path("folds/test")])
+    test = open_shards([Path("folds/synthetic/test")])
     taken = point_hashes(relabelled(test, taught_labels(home, held_out, WORDS)))
-    every = {fold: set(point_hashes(open_shards([Path("folds", f"fold{fold}")])).tolist()) for fold in FOLDS}
+    every = {fold: set(point_hashes(open_shards([Path("folds/synthetic", f"fold{fold}")])).tolist()) for fold in FOLDS}
     assert not set(taken.tolist()) & every[held_out]
     assert all(set(taken.tolist()) & every[fold] for fold in FOLDS if fold != held_out), "copies of others may stay"
 
@@ -178,7 +178,7 @@ def test_a_teacher_that_saw_the_held_out_fold_is_refused(home):
 
 
 def of_other_words(params: Params) -> None:
-    Words(("a", "b", "c", "d")).save(Path("folds/words.json"))
+    Words(("a", "b", "c", "d")).save(Path("folds/synthetic/words.json"))
 
 
 def of_other_test_rows(params: Params) -> None:
@@ -208,12 +208,18 @@ def of_other_params(params: Params) -> None:
 @pytest.mark.parametrize(
     ("spoil", "said"),
     [
-        (absent, "models/base/seresnet/fold0 holds no complete predictions"),
-        (of_other_params, "models/base/seresnet/fold0 was made from other learner"),
-        (of_other_words, "models/base/seresnet/fold0 was made from other words"),
-        (of_other_test_rows, "models/base/seresnet/fold0: test.npy is of other rows than folds/test"),
-        (of_fewer_test_rows, "models/base/seresnet/fold0: test.npy is of other rows than folds/test"),
-        (failed, "models/base/seresnet/fold0: test.npy has numbers that are none, so a prediction failed"),
+        (absent, "models/synthetic/base/seresnet/fold0 holds no complete predictions"),
+        (of_other_params, "models/synthetic/base/seresnet/fold0 was made from other learner"),
+        (of_other_words, "models/synthetic/base/seresnet/fold0 was made from other words"),
+        (
+            of_other_test_rows,
+            "models/synthetic/base/seresnet/fold0: test.npy is of other rows than folds/synthetic/test",
+        ),
+        (
+            of_fewer_test_rows,
+            "models/synthetic/base/seresnet/fold0: test.npy is of other rows than folds/synthetic/test",
+        ),
+        (failed, "models/synthetic/base/seresnet/fold0: test.npy has numbers that are none, so a prediction failed"),
     ],
 )
 def test_a_teacher_whose_predictions_will_not_do_is_refused(home, spoil, said):
@@ -221,7 +227,7 @@ def test_a_teacher_whose_predictions_will_not_do_is_refused(home, spoil, said):
     text = failing_main(pseudo_stage, "lstm", 0)
     assert said in text
     assert "dvc repro" in text
-    assert not Path("models/base/lstm_pseudo").exists()
+    assert not Path("models/synthetic/base/lstm_pseudo").exists()
 
 
 def test_a_teacher_that_is_sure_of_nothing_is_told_with_what_lower_thresholds_take(home):
@@ -299,10 +305,10 @@ def test_the_second_round_is_cached_as_one_more_base_learner(project):
     for fold in FOLDS:
         before, after = files_of("lstm", fold), files_of("lstm_pseudo", fold)
         assert all(before[name] != after[name] for name in before)
-        curves = [Path("models/curves", name, f"fold{fold}.csv") for name in params.base_learners]
+        curves = [Path("models/synthetic/curves", name, f"fold{fold}.csv") for name in params.base_learners]
         assert len({curve.read_text() for curve in curves}) == 2
-        assert Path("logs/lstm_pseudo", f"fold{fold}", "seconds.json").exists()
-    assert not list(Path("checkpoints").rglob("*.safetensors"))
+        assert Path("logs/synthetic/lstm_pseudo", f"fold{fold}", "seconds.json").exists()
+    assert not list(Path("checkpoints/synthetic").rglob("*.safetensors"))
     assert strangers(params) == []
 
 
@@ -331,17 +337,19 @@ def stacked(project, monkeypatch) -> Path:
 
 
 def test_the_stack_holds_it_by_its_name(stacked):
-    scores = json.loads(Path("models/meta/scores.json").read_text())
+    scores = json.loads(Path("models/synthetic/meta/scores.json").read_text())
     assert {"lstm", "lstm_pseudo"} <= set(scores)
 
 
 def test_its_submission_tells_its_teacher(stacked):
     Path("data/synthetic").mkdir(parents=True)
-    test = open_shards([Path("folds/test")]).key_id.tolist()
+    test = open_shards([Path("folds/synthetic/test")]).key_id.tolist()
     sample = ["key_id,word", *(f"{key_id},ant bee zigzag" for key_id in test), ""]
     Path("data/synthetic/sample_submission.csv").write_text("\n".join(sample))
     submit_stage.main()
-    made = {name: json.loads(Path(f"submissions/{name}.json").read_text()) for name in ("lstm", "lstm_pseudo")}
+    made = {
+        name: json.loads(Path(f"submissions/synthetic/{name}.json").read_text()) for name in ("lstm", "lstm_pseudo")
+    }
     assert "pseudo" not in made["lstm"]["params"]
     assert made["lstm_pseudo"]["params"]["pseudo"] == {"teacher": "lstm", "confidence": 0.2}
     assert list(made["lstm_pseudo"]["params"]["learners"]) == ["lstm"]

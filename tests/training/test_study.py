@@ -117,8 +117,8 @@ def plain_home(home: Path) -> Path:
     params["learners"]["plain"] = {**params["learners"]["seresnet"], "network": BLOCK}
     params["checkpoints"] = {"seconds": None, "steps": 1}
     (home / "params.yaml").write_text(yaml.safe_dump(params))
-    shutil.rmtree(home / "folds" / "fold1")
-    shutil.rmtree(home / "folds" / "test")
+    shutil.rmtree(home / "folds/synthetic" / "fold1")
+    shutil.rmtree(home / "folds/synthetic" / "test")
     return home
 
 
@@ -140,7 +140,7 @@ def await_checkpoint(process: subprocess.Popen[str], home: Path, first: int) -> 
     """Wait until a trial of this number or a later one has a resume point behind its first epoch."""
     end = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < end:
-        for path in (home / "checkpoints" / "tune" / "plain" / "fold1").glob("trial*/last.safetensors"):
+        for path in (home / "checkpoints/synthetic" / "tune" / "plain" / "fold1").glob("trial*/last.safetensors"):
             with contextlib.suppress(OSError), safe_open(path, "np") as file:  # it may be gone already
                 epochs = len(json.loads(file.metadata()["progress"])["curve"])
                 if epochs > 0 and int(path.parent.name.removeprefix("trial")) >= first:
@@ -186,7 +186,7 @@ def test_a_study_that_was_killed_goes_on_with_the_same_trial_and_never_reads_the
     assert [first.state, cut.state, again.state] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
     assert again.params == cut.params
     assert list(again.intermediate_values) == [1, 2, 3]
-    assert not list((home / "checkpoints" / "tune").rglob("*.safetensors"))
+    assert not list((home / "checkpoints/synthetic" / "tune").rglob("*.safetensors"))
 
     assert f"the block in force has {first.value:.4f}" in printed
     pasted = printed[printed.index("\n  plain:\n") + 1 :]
@@ -227,7 +227,7 @@ def test_a_trial_that_makes_no_network_dies_or_diverges_is_set_aside_with_its_re
     home = plain_home(tmp_path)
     searched = 'encode = raster\n    search = {"network.fault": ["dies", "fills", "diverges", "is blind"]}'
     (home / "pipeline" / "learners" / "plain.py").write_text(PLAIN.replace("encode = raster", searched))
-    (home / "logs" / "tune" / "plain").mkdir(parents=True)
+    (home / "logs/synthetic" / "tune" / "plain").mkdir(parents=True)
     study = optuna.create_study(
         study_name="tune", storage=f"sqlite:///{home}/logs/tune/plain/fold1.db", direction="maximize"
     )
@@ -453,15 +453,15 @@ def test_a_study_of_other_data_epochs_or_code_is_refused_until_it_may_go(home, m
     tune_module.tune(a_job(), trials=1, seconds=None, fresh=False)
     with pytest.raises(SketchstackError, match=r"fold0.db was made from other epochs.*--fresh, which removes its 1 "):
         tune_module.tune(a_job(epochs=3), trials=1, seconds=None, fresh=False)
-    summary = home / "folds" / "summary.json"
+    summary = home / "folds/synthetic" / "summary.json"
     before = summary.read_text()
     summary.write_text(before + " ")
-    with pytest.raises(SketchstackError, match=r"fold0.db was made from other data \(folds/\), so"):
+    with pytest.raises(SketchstackError, match=r"fold0.db was made from other data \(folds/synthetic/\), so"):
         tune_module.tune(a_job(), trials=1, seconds=None, fresh=False)
     summary.write_text(before)
     tune_module.tune(a_job(), trials=1, seconds=None, fresh=False)
     tune_module.tune(a_job(epochs=3), trials=1, seconds=None, fresh=True)
-    (home / "logs" / "tune" / "lstm" / "fold0.db").write_text("not a database")
+    (home / "logs/synthetic" / "tune" / "lstm" / "fold0.db").write_text("not a database")
     with pytest.raises(SketchstackError, match=r"fold0.db is damaged.*--fresh"):
         tune_module.tune(a_job(), trials=1, seconds=None, fresh=False)
 
@@ -473,7 +473,7 @@ def a_trial() -> optuna.trial.FrozenTrial:
 
 def test_a_second_run_of_a_study_is_refused(home):
     with (
-        tune_module._alone(Path("logs/tune/gru/fold0.lock")),
+        tune_module._alone(Path("logs/synthetic/tune/gru/fold0.lock")),
         pytest.raises(SketchstackError, match="runs in another process"),
     ):
         tune_module.tune(a_job(name="gru"), trials=1, seconds=None, fresh=False)
