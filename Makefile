@@ -7,7 +7,14 @@ PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
 # A file of tests at a time on each core; threads that wait leave the core to the others.
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
+SKETCHSTACK := $(PYTHON) -m pipeline
 CHECKED := .venv/.checked
+COMPARE := make compare A=strokenet B=seresnet
+
+# What a user gives reaches a command as one word, whatever is in it.
+q = $(if $(1),'$(subst ','\'',$(1))')
+option = $(if $(2),$(1) $(call q,$(2)))
+needed = $(if $($(1)),$(call q,$($(1))),$(error $(1) is missing, as in: $(2)))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,11 +27,11 @@ $(INSTALLED): pyproject.toml constraints.txt
 	touch $@
 
 $(CHECKED): $(INSTALLED) params.yaml $(wildcard pipeline/learners/*.py pipeline/stacking/metalearners/*.py)
-	@$(PYTHON) -m pipeline.commands.check
+	@$(SKETCHSTACK) check
 	@touch $@
 
 repro: $(CHECKED) ## run what has changed of the pipeline, raw drawings to ranked submissions
-	@if test -d models/base; then $(PYTHON) -m pipeline.commands.clean; fi
+	@$(SKETCHSTACK) clean
 	dvc repro
 	@test reports/report.html -nt dvc.lock || $(PYTHON) -m pipeline.commands.report
 
@@ -38,22 +45,28 @@ lint: $(INSTALLED) ## ruff (rules and format) and mypy
 	mypy
 
 submit: $(INSTALLED) ## send the best submission (or NAME=...) to Kaggle, or show exactly what would be sent
-	@$(PYTHON) -m pipeline.commands.submit $(NAME)
+	@$(SKETCHSTACK) submit $(call q,$(NAME))
 
-reproduce: $(INSTALLED) ## make a submission of ledger.csv anew and compare the bytes: NAME=super_learner, AT=REVISION
-	@$(PYTHON) -m pipeline.commands.reproduce $(or $(NAME),$(error which submission? make reproduce NAME=super_learner)) \
-		$(if $(AT),--at $(AT))
+reproduce: $(INSTALLED) ## make a submission of ledger.csv again and compare the bytes: NAME=super_learner, AT=REVISION
+	@$(SKETCHSTACK) reproduce $(call needed,NAME,make reproduce NAME=super_learner) $(call option,--at,$(AT))
 
 data: $(INSTALLED) ## fetch raw files: NAME=mini FROM=FOLDER copies them, NAME=kaggle downloads them
-	@$(PYTHON) -m pipeline.commands.fetch $(or $(NAME),$(error which data? make data NAME=mini FROM=FOLDER, or NAME=kaggle)) \
-		$(if $(FROM),--from '$(FROM)')
+	@$(SKETCHSTACK) fetch $(call needed,NAME,make data NAME=mini FROM=FOLDER) $(call option,--from,$(FROM))
 
 profile: $(INSTALLED) ## put profiles/NAME.yaml in force as params.yaml (FORCE=1 gives edits up)
-	@$(PYTHON) -m pipeline.commands.profile $(or $(NAME),$(error which profile? make profile NAME=synthetic)) $(if $(FORCE),--force)
+	@$(SKETCHSTACK) profile $(call needed,NAME,make profile NAME=synthetic) $(if $(FORCE),--force)
 
 tune: $(INSTALLED) ## search a learner's params: LEARNER=lstm TRIALS=30; can be stopped and goes on
-	@$(PYTHON) -m pipeline.commands.tune $(or $(LEARNER),$(error which learner? make tune LEARNER=lstm)) \
-		$(if $(TRIALS),--trials $(TRIALS))
+	@$(SKETCHSTACK) tune $(call needed,LEARNER,make tune LEARNER=lstm) $(call option,--trials,$(TRIALS))
+
+compare: $(INSTALLED) ## is B better than A? A=strokenet B=seresnet, or revisions: A=HEAD~1 B=super_learner
+	@$(SKETCHSTACK) compare $(call needed,A,$(COMPARE)) $(call needed,B,$(COMPARE)) $(call option,--rope,$(ROPE))
+
+experiments: $(INSTALLED) ## what `dvc exp run` has kept, the best first: MAP@3, and the params that differ
+	@$(SKETCHSTACK) experiments
+
+report: $(INSTALLED) ## scores, plots and drawings of the run that is there, on one page (HOURLY=2.5 tells what it cost)
+	@$(SKETCHSTACK) report $(call option,--hourly,$(HOURLY))
 
 bench: bench-data bench-train ## the benchmarks of data and of training
 
@@ -87,13 +100,3 @@ bench-report: $(INSTALLED) ## how long the report of the run that is there takes
 
 bench-scores: $(INSTALLED) ## write the scores of the run that is there as bench/results/PROFILE.md
 	@$(PYTHON) -m bench.scores
-
-compare: $(INSTALLED) ## is B better than A? A=strokenet B=seresnet, or revisions: A=HEAD~1 B=super_learner
-	@$(PYTHON) -m pipeline.commands.compare $(or $(A),$(error what? make compare A=strokenet B=seresnet)) \
-		$(or $(B),$(error with what? make compare A=strokenet B=seresnet)) $(if $(ROPE),--rope $(ROPE))
-
-experiments: $(INSTALLED) ## what `dvc exp run` has kept, the best first: MAP@3, and the params that differ
-	@$(PYTHON) -m pipeline.commands.experiments
-
-report: $(INSTALLED) ## scores, plots and drawings of the run that is there, on one page (HOURLY=2.5 tells what it cost)
-	@$(PYTHON) -m pipeline.commands.report $(if $(HOURLY),--hourly $(HOURLY))

@@ -20,6 +20,7 @@ from pipeline.drawings.encodings import Distortion, pen_movements, random_distor
 from pipeline.drawings.shards import Drawings, Shards, open_shards
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import LearnerParams, Params
+from pipeline.foundation.places import places
 
 PICTURES, MOVEMENTS = "mobilenet", "lstm"  # the learners whose encoding and augmentation are measured
 BATCH_SIZE = 512
@@ -32,7 +33,7 @@ def measure(params: Params, scratch: Path, runs: int, rows: int | None) -> Measu
     home, published = scratch / "ours", scratch / "published"
     write_copies(params, home, 1, rows)
     run_shuffle(home)
-    drawings = open_shards(sorted((home / "folds").glob("fold*")))
+    drawings = open_shards(sorted((home / places(home).folds).glob("fold*")))
     published.mkdir()
     reference.shuffle_csvs_in_processes(home / "data" / params.data.train, published, params.threads)
     pictures = Passes(drawings, raster, params.learner(PICTURES))

@@ -123,7 +123,7 @@ def run_shuffle(home: Path, cache: Path | None = None) -> Stage:
         home: the folder of params.yaml.
         cache: compiled kernels are kept here and looked for here; beside their code by default.
     """
-    shutil.rmtree(home / "folds", ignore_errors=True)
+    shutil.rmtree(home / places(home).folds, ignore_errors=True)
     os.sync()
     begun = time.perf_counter()
     found = run_child("bench.shuffle_once", home, cache)
@@ -136,7 +136,7 @@ def seconds_of(home: Path, learner: str, fold: int) -> dict[str, float]:
     Raises:
         SketchstackError: it has left none.
     """
-    path = home / places().logs / learner / f"fold{fold}" / "seconds.json"
+    path = home / places(home).logs / learner / f"fold{fold}" / "seconds.json"
     if not path.exists():
         raise SketchstackError(f"{path} is absent: run `dvc repro` in {home} first.")
     found: dict[str, float] = json.loads(path.read_text())

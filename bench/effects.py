@@ -24,6 +24,7 @@ from bench.tables import RESULTS, ROOT, WIDTH, Bar, Measured, Row, hardware, mar
 from pipeline.foundation.artefacts import file_hash, whole_file
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import LearnerParams, Params, Pseudo, fingerprint
+from pipeline.foundation.places import places
 from pipeline.raw.files import training_files
 
 LEARNER = "seresnet"
@@ -158,7 +159,7 @@ class Runs:
     def _key(self, home: Path, block: dict[str, Any], pseudo: Pseudo, seed: int) -> str:
         """Fingerprint of all that a run depends on."""
         code = {source: file_hash(ROOT / source) for source in SOURCES}
-        rows = file_hash(home / "folds" / "summary.json")
+        rows = file_hash(home / places(home).folds / "summary.json")
         return fingerprint([block, pseudo.model_dump(), seed, self.params.threads, rows, code])
 
     def _run(self, home: Path, block: dict[str, Any], pseudo: Pseudo, seed: int) -> dict[str, float]:

@@ -63,12 +63,14 @@ def large_mini() -> Params:
 
 
 def folds_at(home: Path, folds: Path | None) -> None:
-    """Put the folds of mini into `home`: a copy of those in `folds`, or shuffled from data/mini."""
+    """Put the folds of mini into `home`, for both profiles: a copy of those in `folds`, or shuffled from data/mini."""
     if folds is not None:
-        shutil.copytree(folds, home / "folds")
+        for name in ("mini", "kaggle"):
+            shutil.copytree(folds, home / "folds" / name)
         return
     write_copies(mini_params(), home, 1)
     run_shuffle(home)
+    shutil.copytree(home / "folds" / "mini", home / "folds" / "kaggle")
 
 
 def scores(home: Path, names: list[str]) -> list[Row]:
@@ -80,7 +82,7 @@ def scores(home: Path, names: list[str]) -> list[Row]:
         rows += [Row(f"{name}: fold 0", "MAP@3", [found["map3"]]), Row(f"{name}: fold 0", "top-1", [found["top1"]])]
         rows += [Row(f"{name}: fit", "s", [found["fit"]]), Row(f"{name}: GPU memory", "MB", [found["memory"]])]
     log_mean = np.mean([np.log(np.load(home / name / f"{name}.npy") + 1e-9) for name in names], axis=0)
-    words = open_shards([home / "folds" / f"fold{HELD_OUT}"]).word
+    words = open_shards([home / "folds" / "mini" / f"fold{HELD_OUT}"]).word
     return [*rows, Row("geometric mean of them: fold 0", "MAP@3", [map_at_3(top3(log_mean), words)])]
 
 

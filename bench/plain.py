@@ -31,6 +31,7 @@ from pipeline.drawings.encodings import identity, raster, set_threads
 from pipeline.drawings.shards import Shards, open_shards
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import Params
+from pipeline.foundation.places import places
 from pipeline.predictions.cache import model_folder
 from pipeline.predictions.metrics import map_at_3, top3
 from pipeline.training.fitting import others
@@ -90,8 +91,8 @@ class Competition(NamedTuple):
 
     def shards(self) -> tuple[Shards, Shards]:
         """The training rows and the held-out rows."""
-        training = [self.home / "folds" / f"fold{fold}" for fold in others(self.folds, HELD_OUT)]
-        return open_shards(training), open_shards([self.home / "folds" / f"fold{HELD_OUT}"])
+        training = [self.home / places(self.home).folds / f"fold{fold}" for fold in others(self.folds, HELD_OUT)]
+        return open_shards(training), open_shards([self.home / places(self.home).folds / f"fold{HELD_OUT}"])
 
 
 def prepared(params: Params, scratch: Path) -> Competition:

@@ -18,14 +18,12 @@ from bench.tables import RESULTS, ROOT, commit, hardware, markdown_table, mean_a
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import Params, load_params
-
-SCORES = Path("models/meta/fold_scores.csv")
-RANKING = Path("submissions/ranking.csv")
+from pipeline.foundation.places import places
 
 
 def of_folds(home: Path) -> str:
     """Each learner's and meta-learner's MAP@3, best first: mean ± standard deviation over folds, each fold, top-1."""
-    df = pd.read_csv(home / SCORES)
+    df = pd.read_csv(home / places(home).meta / "fold_scores.csv")
     folds = sorted(df.fold.unique())
     rows = []
     for (name, kind), group in df.groupby(["name", "kind"], sort=False):
@@ -40,7 +38,7 @@ def of_submissions(home: Path) -> str:
     """Each submission's MAP@3 out of fold with its interval, best first, and the hash of its bytes."""
     header = ["submission", "MAP@3", "95% interval", "SHA-256 of the CSV"]
     rows = []
-    for line in pd.read_csv(home / RANKING).itertuples():
+    for line in pd.read_csv(home / places(home).submissions / "ranking.csv").itertuples():
         interval = f"{line.low:.4f} to {line.high:.4f}"
         rows.append([str(line.name), f"{line.oof_map3:.4f}", interval, f"`{str(line.sha256)[:16]}…`"])
     return markdown_table(header, rows)
@@ -67,7 +65,7 @@ def page(home: Path, params: Params, notes: Sequence[str]) -> str:
         params: those of the run.
         notes: what else a reader should know, a paragraph each.
     """
-    summary = json.loads((home / "folds" / "summary.json").read_text())
+    summary = json.loads((home / places(home).folds / "summary.json").read_text())
     rows = sum(summary["rows_out"][f"fold{fold}"] for fold in params.folds)
     parts = [
         f"# The {params.profile} profile: {len(summary['rows_a_word'])} words, {rows:,} drawings",
@@ -90,7 +88,7 @@ def store(home: Path, notes: Sequence[str], folder: Path = RESULTS) -> Path:
     Raises:
         SketchstackError: the run is not finished, or not of a profile.
     """
-    for path in (SCORES, RANKING):
+    for path in (places(home).meta / "fold_scores.csv", places(home).submissions / "ranking.csv"):
         if not (home / path).exists():
             raise SketchstackError(f"{home / path} is absent: run `dvc repro` in {home} first.")
     params = load_params(home / "params.yaml")
@@ -99,14 +97,14 @@ def store(home: Path, notes: Sequence[str], folder: Path = RESULTS) -> Path:
         raise SketchstackError(
             f"{home / 'params.yaml'} is not {profile}, so nobody could repeat the run; adopt its params."
         )
-    text, best = page(home, params, notes), pd.read_csv(home / RANKING).name[0]
-    manifest = json.loads((home / "submissions" / f"{best}.json").read_text())
+    text, best = page(home, params, notes), pd.read_csv(home / places(home).submissions / "ranking.csv").name[0]
+    manifest = json.loads((home / places(home).submissions / f"{best}.json").read_text())
     made_from = manifest["params"]["learners"]
     if made_from != {name: params.learner(name).model_dump() for name in made_from}:
         raise SketchstackError(f"{home}/submissions were made with other params; run `dvc repro` there first.")
     path = folder / f"{params.profile}.md"
     with whole_file(folder / f"{params.profile}_submission.csv.gz") as file:
-        file.write_bytes(gzip.compress((home / "submissions" / f"{best}.csv").read_bytes(), mtime=0))
+        file.write_bytes(gzip.compress((home / places(home).submissions / f"{best}.csv").read_bytes(), mtime=0))
     with whole_file(path) as file:
         file.write_text(text, encoding="utf-8")
     return path

@@ -14,6 +14,7 @@ from bench.tables import Bar, Measured, Row, arguments, in_turn, rate
 from pipeline.drawings.shards import open_shard
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import Params
+from pipeline.foundation.places import places
 
 CODECS = ("lz4", "zstd")
 TIMES = 20  # that a run reads all shards: once takes milliseconds
@@ -25,7 +26,7 @@ def measure(params: Params, scratch: Path, runs: int, rows: int | None) -> Measu
     write_copies(params, home, 1, rows)
     run_shuffle(home)
     pa.set_cpu_count(params.threads)  # decompress
-    plain = sorted((home / "folds").glob("fold*/*.arrow"))
+    plain = sorted((home / places(home).folds).glob("fold*/*.arrow"))
     count = sum(len(open_shard(path)) for path in plain)
     kinds = {"uncompressed": plain} | {codec: _compressed(plain, codec, scratch / codec) for codec in CODECS}
     for paths in kinds.values():

@@ -23,6 +23,7 @@ from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import Params, load_params
+from pipeline.foundation.places import places
 from pipeline.predictions.bootstrap import interval, resampled_means
 from pipeline.predictions.cache import read_learner
 from pipeline.predictions.metrics import precision_at_3, top3
@@ -59,7 +60,7 @@ class Found(NamedTuple):
 
 def stacked(params: Params, rows: Rows, fits: Path, *, without: Sequence[str] = (), calibrate: bool = True) -> Found:
     """Stack the cached predictions of the working directory, without some meta-learners; keep what is fitted."""
-    words, labels = load_words(Path("folds")), rows.labels.astype(np.int64)
+    words, labels = load_words(places().folds), rows.labels.astype(np.int64)
     metalearners = {name: made for name, made in load_metalearners(params, len(words)).items() if name not in without}
     learners = [cached(name, params) for name in sorted(params.base_learners)]
     dense, begun = len(rows) <= params.stack.dense_rows, time.monotonic()
@@ -100,7 +101,7 @@ def measure(params: Params) -> tuple[Measured, str]:
             f"params.yaml, stack.metalearners must name {GEOMETRIC} and another one to compare with."
         )
     limit_threads(params.threads)
-    rows, words = read_rows(params), load_words(Path("folds"))
+    rows, words = read_rows(params), load_words(places().folds)
     for name in params.base_learners:
         read_learner(name, params, words)  # refuses what is stale
     with TemporaryDirectory(dir="models") as folder:

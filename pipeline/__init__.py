@@ -1,1 +1,23 @@
-"""Sketchstack: stroke drawings in, ranked and validated top-3 submissions out. Each stage is a module here."""
+"""Sketchstack: stroke drawings in, ranked and validated top-3 submissions out."""
+
+import importlib.util as _util
+import os as _os
+import sys as _sys
+from pathlib import Path as _Path
+
+_LIBRARIES = ("pydantic", "numba", "click", "rich", "tqdm")  # that tell this project's environment from others
+
+
+def _in_environment() -> None:
+    """Run `python -m pipeline…` by the project's own Python, whichever Python was on the PATH."""
+    words = getattr(_sys, "orig_argv", [])
+    module = words[words.index("-m") + 1 :][:1] if "-m" in words else []
+    if not module or not module[0].startswith("pipeline") or all(map(_util.find_spec, _LIBRARIES)):
+        return
+    own = _Path(__file__).parents[1] / ".venv" / "bin" / "python"
+    if own.exists() and _Path(_sys.prefix).resolve() != own.parents[1].resolve():
+        _os.execv(own, [str(own), *words[1:]])
+    _sys.exit("Sketchstack's libraries are not installed here; run `make setup` in the project's folder.")
+
+
+_in_environment()

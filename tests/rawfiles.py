@@ -16,6 +16,7 @@ import yaml
 
 from pipeline.drawings.strokes import NO_TIME, Rows
 from pipeline.foundation.params import Params, load_params
+from pipeline.foundation.places import places
 from pipeline.raw.files import RawFile, blocks, layout_of
 from pipeline.raw.readers import Reject, RowReader
 from pipeline.raw.records import BadRowError, Row, checked_row, csv_record, json_record
@@ -96,7 +97,7 @@ def run_shuffle(home: Path) -> Path:
     """Run the stage in a folder; give the folder of its folds."""
     with contextlib.chdir(home):
         run_main(shuffle_stage)
-    return home / "folds/synthetic"
+    return home / places(home).folds
 
 
 def failing_shuffle(home: Path) -> str:

@@ -5,8 +5,7 @@ sketchstack check
 
 from __future__ import annotations
 
-import argparse
-
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import load_params
 from pipeline.learners._base import load_learner
@@ -14,9 +13,9 @@ from pipeline.stacking.metalearners import load_metalearner
 
 
 @one_paragraph_errors
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Check params.yaml against the learners and meta-learners that it names."""
-    argparse.ArgumentParser(prog="sketchstack check", description=main.__doc__).parse_args()
+    Parser("check", main.__doc__, "sketchstack check").parse_args(arguments)
     params = load_params()
     for name in dict.fromkeys([*params.ensemble, *params.pseudo.learners]):
         learner = load_learner(name, params.learner(name), num_words=2, seed=(params.seed,), threads=params.threads)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
 
 
-def strangers(params: Params, base: Path | None = None) -> list[Path]:
+def stale_outputs(params: Params, base: Path | None = None) -> list[Path]:
     """The folders of a base learner that is not trained, or of a fold that is not in `folds`."""
     base = base or places().base
     named = {base / name / f"fold{held_out}" for name in params.base_learners for held_out in params.folds}
@@ -21,9 +22,10 @@ def strangers(params: Params, base: Path | None = None) -> list[Path]:
 
 
 @one_paragraph_errors
-def main() -> None:
-    """Remove every stranger and say so."""
-    for folder in strangers(load_params()):
+def main(arguments: list[str] | None = None) -> None:
+    """Remove fitted learners and folds that params.yaml no longer names, and say so."""
+    Parser("clean", main.__doc__, "sketchstack clean").parse_args(arguments)
+    for folder in stale_outputs(load_params()):
         shutil.rmtree(folder)
         print(f"removed {folder}, which params.yaml no longer names")
 

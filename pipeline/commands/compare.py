@@ -11,7 +11,6 @@ See pipeline/comparison/contenders.py for what else may be compared.
 
 from __future__ import annotations
 
-import argparse
 import json
 import re
 from dataclasses import asdict
@@ -24,6 +23,7 @@ from rich.table import Table
 from pipeline.comparison.contenders import contender
 from pipeline.comparison.statistics import ROPE, SIDES, Comparison, compare
 from pipeline.foundation.artefacts import whole_file
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.places import places
 
@@ -96,7 +96,9 @@ def write(found: Comparison, folder: Path | None = None) -> tuple[Path, Path]:
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
     """Compare two learners, meta-learners, submissions or revisions, row by row and fold by fold."""
-    parser = argparse.ArgumentParser(prog="sketchstack compare", description=main.__doc__)
+    parser = Parser(
+        "compare", main.__doc__, "sketchstack compare strokenet seresnet", "sketchstack compare HEAD~1 super_learner"
+    )
     for side in SIDES:
         parser.add_argument(side, help="a learner, a meta-learner, a submission, REVISION or NAME@REVISION")
     parser.add_argument("--rope", type=float, default=ROPE, help="the difference that counts as none (%(default)s)")

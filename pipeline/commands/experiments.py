@@ -6,7 +6,6 @@ an experiment has what people compare.
 
 from __future__ import annotations
 
-import argparse
 import json
 import shutil
 import subprocess
@@ -19,6 +18,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.nested import changed, flattened
 from pipeline.foundation.params import PARAMS
@@ -114,7 +114,7 @@ def draw(groups: Iterable[list[Experiment]]) -> Table:
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
     """Show the experiments of this commit."""
-    parser = argparse.ArgumentParser(prog="sketchstack experiments", description=main.__doc__)
+    parser = Parser("experiments", main.__doc__, "sketchstack experiments --commits 3")
     parser.add_argument("--commits", type=int, default=1, help="so many commits back (%(default)s)")
     given: Any = parser.parse_args(arguments)
     dvc = shutil.which("dvc", path=str(Path(sys.executable).parent)) or "dvc"

@@ -33,6 +33,7 @@ from pipeline.drawings.shards import NO_LABEL, TEST, Drawings, Shards
 from pipeline.drawings.tfrecords import Values, records
 from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import whole_folder
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
@@ -66,12 +67,6 @@ _LAYOUT = {
     "tfrecords": "Each is a `tf.train.Example`; pictures are the raw bytes of an array, all else lists of numbers.",
     "memmaps": "Each is a `.npy` file; their rows are of the same drawings in the same order.",
 }
-_EXAMPLES = """\
-examples:
-  sketchstack export tfrecords exported/pictures --learner mobilenet --gzip
-  sketchstack export memmaps exported/movements --learner gru --folds 1 2
-  sketchstack export memmaps exported/test --test
-"""
 
 
 def export(
@@ -374,15 +369,9 @@ def read_tfrecords(folder: str | Path) -> tf.data.Dataset:
 
 
 @one_paragraph_errors
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Write all drawings for other people's pipelines, whole or not at all."""
-    parser = argparse.ArgumentParser(
-        prog="sketchstack export",
-        description=f"{main.__doc__}\nThe folder also gets words.json, features.json, and a README.md that tells what "
-        "everything is and how to read it.",
-        epilog=_EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("export", main.__doc__, "sketchstack export tfrecords exported/pictures --learner mobilenet")
     parser.add_argument("kind", choices=["tfrecords", "memmaps"], help="tf.train.Examples, or NumPy arrays to map")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="takes the export; another export is replaced")
     parser.add_argument(
@@ -396,7 +385,7 @@ def main() -> None:
     parser.add_argument("--files", type=_count, metavar="N", help="TFRecord files; of about 128 MB if not given")
     parser.add_argument("--gzip", action="store_true", help="compress TFRecords")
     parser.add_argument("--force", action="store_true", help="replace FOLDER even if it is no export")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if given.kind == "memmaps" and (given.files or given.gzip):
         parser.error("--files and --gzip are for tfrecords")
     export(

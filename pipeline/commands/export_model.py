@@ -20,7 +20,6 @@ float32 on the CPU, whatever the training used, and without the mean over mirror
 
 from __future__ import annotations
 
-import argparse
 import inspect
 import json
 import os
@@ -35,6 +34,7 @@ from pipeline.drawings.encodings import identity, set_threads
 from pipeline.drawings.shards import open_shards
 from pipeline.drawings.words import Words, load_words
 from pipeline.foundation.artefacts import file_hash, whole_file
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import Params, learner_of, load_params
 from pipeline.foundation.places import places
@@ -327,9 +327,9 @@ def check(run: Run, arrays: Sequence[np.ndarray], expected: np.ndarray) -> float
 
 
 @one_paragraph_errors
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Write a fitted learner as one file that runs without Sketchstack, checked against the learner."""
-    parser = argparse.ArgumentParser(prog="sketchstack export_model", description=main.__doc__)
+    parser = Parser("export-model", main.__doc__, "sketchstack export-model lstm 0 exported/lstm.onnx")
     parser.add_argument("learner", help="a file of pipeline/learners")
     parser.add_argument("held_out", type=int, metavar="fold", help="the fold that the model did not see")
     parser.add_argument("out", type=Path, help="the file to write")
@@ -337,7 +337,7 @@ def main() -> None:
         "--format", choices=["onnx", "torchscript"], default="onnx",
         help="onnx unless given; torchscript, for torch learners, is a program: whoever loads the file runs it",
     )  # fmt: skip
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     os.environ.update(ON_CPU)  # before a framework is imported
     export_model(given.learner, given.held_out, given.out, kind=given.format)
 

@@ -6,7 +6,6 @@ sketchstack fetch kaggle                download the competition with the Kaggle
 
 from __future__ import annotations
 
-import argparse
 import filecmp
 import re
 import shlex
@@ -17,6 +16,7 @@ import zipfile
 from pathlib import Path, PurePosixPath
 
 from pipeline.foundation.artefacts import whole_folder
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.submissions import kaggle
 
@@ -134,7 +134,7 @@ def track(place: Path) -> None:
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
     """Fetch the raw files of a competition into data/NAME and let DVC track them."""
-    parser = argparse.ArgumentParser(prog="sketchstack fetch", description=main.__doc__)
+    parser = Parser("fetch", main.__doc__, "sketchstack fetch mini --from FOLDER")
     parser.add_argument("name", help="folder below data/; `kaggle` downloads unless --from is given")
     parser.add_argument("--from", dest="folder", type=Path, help="copy the competition files of this folder")
     given = parser.parse_args(arguments)

@@ -8,7 +8,6 @@ colours free to tell channels. Every pixel is the learner's own, enlarged, with 
 
 from __future__ import annotations
 
-import argparse
 import difflib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -32,6 +31,7 @@ from pipeline.drawings.pictures import BITS, SIDE, draw_path, drawn, paper, pixe
 from pipeline.drawings.shards import TEST, Drawings, Shards, open_shards
 from pipeline.drawings.words import Words, load_words, spell
 from pipeline.foundation.artefacts import whole_file
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
@@ -50,12 +50,6 @@ LEGENDS = {
     "pause": "pause: the longer the wait before a stroke, the darker",
 }
 INKS = np.array([[40, 40, 215], [60, 145, 25], [225, 80, 30]])  # of the thirds: red, green, blue
-EXAMPLES = """\
-examples:
-  sketchstack preview cat dog --rows 3
-  sketchstack preview "wine glass" --learner mobilenet --augmented
-  sketchstack preview --test --learner gru --out reports/test.png
-"""
 
 
 class Text(NamedTuple):
@@ -293,14 +287,9 @@ def sheet(title: Sequence[str], blocks: Sequence[Block], columns: int, width: in
 
 
 @one_paragraph_errors
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Draw a contact sheet of drawings, as they were drawn or as a learner sees them."""
-    parser = argparse.ArgumentParser(
-        prog="sketchstack preview",
-        description=main.__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = Parser("preview", main.__doc__, 'sketchstack preview cat "wine glass" --learner mobilenet --augmented')
     parser.add_argument("words", nargs="*", metavar="WORD", help="words to show, a block each")
     parser.add_argument("--learner", metavar="NAME", help="show what this learner of params.yaml is fed")
     parser.add_argument(
@@ -310,7 +299,7 @@ def main() -> None:
     parser.add_argument("--key-ids", type=int, nargs="+", default=[], metavar="ID", help="show these drawings")
     parser.add_argument("--test", action="store_true", help="show drawings of the test set, which have no words")
     parser.add_argument("--out", type=Path, default=Path("preview.png"), metavar="FILE", help="default preview.png")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     if bool(given.words) + bool(given.key_ids) > 1 or (given.words and given.test):
         parser.error("name words, or --key-ids, or --test (with --key-ids or without)")
     if not (given.words or given.key_ids or given.test):

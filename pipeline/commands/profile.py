@@ -5,10 +5,10 @@ sketchstack profile NAME [--force]
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from pipeline.foundation.artefacts import whole_file
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import PARAMS, Params, load_params
 
@@ -38,7 +38,7 @@ def put_in_force(name: str, *, force: bool) -> Params:
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
     """Put a profile in force."""
-    parser = argparse.ArgumentParser(prog="sketchstack profile", description=main.__doc__)
+    parser = Parser("profile", main.__doc__, "sketchstack profile mini")
     parser.add_argument("name", help="a file in profiles/, without its suffix")
     parser.add_argument("--force", action="store_true", help="give up edits in params.yaml")
     given = parser.parse_args(arguments)

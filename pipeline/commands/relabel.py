@@ -10,7 +10,6 @@ hangs on it. Rows that were decided are not exported again.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import difflib
 from pathlib import Path
@@ -20,6 +19,7 @@ import numpy as np
 
 from pipeline.drawings.words import Words, spell
 from pipeline.foundation.artefacts import whole_folder
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import load_params
 from pipeline.raw.columns import read_columns, read_key_ids, row_place
@@ -121,9 +121,7 @@ def _check_word(name: str, words: Words, others: tuple[str, ...], place: str) ->
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
     """Export suspected mislabels with their pictures, or take corrections back."""
-    parser = argparse.ArgumentParser(
-        prog="sketchstack relabel", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = Parser("relabel", main.__doc__, "sketchstack relabel --export look")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--export", type=Path, metavar="DIR", help="write suspects into a new folder")
     what.add_argument("--take", type=Path, metavar="SHEET", help=f"record what a filled-in {SHEET} decides")

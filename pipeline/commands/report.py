@@ -6,10 +6,10 @@ sketchstack report --markdown DIR   writes the same as DIR/report.md with pictur
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 from typing import Any
 
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import load_params
 from pipeline.report.page import write_markdown, write_page
@@ -19,7 +19,7 @@ from pipeline.report.run import Run
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
     """Write the report of the run in the working directory."""
-    parser = argparse.ArgumentParser(prog="sketchstack report", description=main.__doc__)
+    parser = Parser("report", main.__doc__, "sketchstack report --markdown post")
     parser.add_argument("--markdown", type=Path, metavar="DIR", help="write Markdown and pictures into a new folder")
     parser.add_argument(
         "--hourly", type=float, metavar="PRICE", help="of an hour of the machine: tells what stages cost"

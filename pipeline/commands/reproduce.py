@@ -10,7 +10,6 @@ changed since the record is named: environment, data, params or code, and the fi
 
 from __future__ import annotations
 
-import argparse
 import fcntl
 import os
 import shutil
@@ -24,6 +23,7 @@ from typing import Any, TextIO
 import yaml
 
 from pipeline.foundation.artefacts import file_hash
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.environment import environment, from_text
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.nested import changed, flattened
@@ -243,7 +243,7 @@ def first_that_differs(before: Mapping[str, Any], after: Mapping[str, Any]) -> s
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
     """Make a submission of the ledger anew and compare it byte for byte; exit code 1 if it differs."""
-    parser = argparse.ArgumentParser(prog="sketchstack reproduce", description=main.__doc__)
+    parser = Parser("reproduce", main.__doc__, "sketchstack reproduce super_learner")
     parser.add_argument("name", help="of a submission in ledger.csv")
     parser.add_argument("--at", metavar="REVISION", help="run another revision than the recorded commit, and compare")
     given = parser.parse_args(arguments)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.submissions.scoring import score
 
@@ -12,7 +12,11 @@ from pipeline.submissions.scoring import score
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
     """Score a submission against known labels."""
-    parser = argparse.ArgumentParser(prog="sketchstack score", description=main.__doc__)
+    parser = Parser(
+        "score",
+        main.__doc__,
+        "sketchstack score submissions/synthetic/super_learner.csv data/synthetic/test_labels.csv",
+    )
     parser.add_argument("submission", type=Path, help="a CSV of key_id and up to three words")
     parser.add_argument("labels", type=Path, help="a CSV of key_id and the true word")
     given = parser.parse_args(arguments)

@@ -8,10 +8,10 @@ sketchstack submit --record NAME --public S  record one that was sent by hand, o
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
 
 from pipeline.foundation.artefacts import file_hash
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import load_params
 from pipeline.submissions.files import check_file
@@ -21,7 +21,7 @@ from pipeline.submissions.send import record, send
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
     """Send a submission, check one, or record one."""
-    parser = argparse.ArgumentParser(prog="sketchstack submit", description=main.__doc__)
+    parser = Parser("submit", main.__doc__, "sketchstack submit --check FILE --sample data/mini/sample_submission.csv")
     parser.add_argument("name", nargs="?", help="send this submission, by default the best")
     parser.add_argument("--check", type=Path, metavar="FILE", help="check this submission and send nothing")
     parser.add_argument(

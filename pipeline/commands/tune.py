@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 
+from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import load_params
 from pipeline.learners._base import learner_class
@@ -11,9 +12,9 @@ from pipeline.training.study import Job, tune
 
 
 @one_paragraph_errors
-def main() -> None:
+def main(arguments: list[str] | None = None) -> None:
     """Search for better params of a learner, by validation rows inside the training folds; prints a block to paste."""
-    parser = argparse.ArgumentParser(prog="sketchstack tune", description=main.__doc__)
+    parser = Parser("tune", main.__doc__, "sketchstack tune lstm --trials 40")
     parser.add_argument("learner", help="a file of pipeline/learners")
     parser.add_argument("--fold", type=int, default=0, metavar="K", help="the fold to leave alone; 0 if not given")
     parser.add_argument("--trials", type=_count, default=30, metavar="N", help="of the study in all; 30 if not given")
@@ -21,7 +22,7 @@ def main() -> None:
     parser.add_argument("--rows", type=_count, metavar="N", help="training rows of a trial; all if not given")
     parser.add_argument("--epochs", type=_count, metavar="N", help="of a trial; as in params.yaml if not given")
     parser.add_argument("--fresh", action="store_true", help="remove the study that is there, and start anew")
-    given = parser.parse_args()
+    given = parser.parse_args(arguments)
     learner_class(given.learner)  # tells of a name that is no learner better than the params can
     params = load_params()
     epochs = given.epochs or params.learner(given.learner).training.epochs

@@ -28,6 +28,8 @@ PACKAGE = "pipeline"
 ERROR = "SketchstackError"
 SCHEMAS = {"BaseModel", "Block"}  # pydantic's, and the one that params.yaml's blocks derive from
 VALIDATORS = {"field_validator", "model_validator"}
+# By which Python a stage runs, and in what words it ends, cannot change an output.
+UNCOUNTED = {("pipeline", "<statements>"), ("pipeline.foundation.errors", "one_paragraph_errors")}
 WHOLE, STATEMENTS = "*", "<statements>"
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 Key = tuple[str, str]  # a module and what of it: a definition, STATEMENTS or WHOLE
@@ -85,7 +87,7 @@ class Code:
         waiting = [key for root in roots for key in self._keys(root)]
         while waiting:
             key = waiting.pop()
-            if key not in seen:
+            if key not in seen and key not in UNCOUNTED:
                 seen.add(key)
                 waiting += self._digest(key)[1]
                 waiting += self._on_import(key[0])

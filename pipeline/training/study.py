@@ -265,7 +265,7 @@ def _made_from(job: Job, block: dict[str, Any], space: list[Dimension], rows: tu
     params = {name: getattr(job.params, name) for name in ("seed", "threads", "folds")}
     return {
         f"params (learners.{job.name}, seed, threads or folds)": fingerprint({"learner": block, **params}),
-        "data (folds/)": file_hash(places().folds / SUMMARY),
+        f"data ({places().folds}/)": file_hash(places().folds / SUMMARY),
         f"code (pipeline/learners/{job.name}.py or what it rests on)": code_hash(job.name),
         "search space": fingerprint(searched),
         "epochs (--epochs)": str(job.epochs),
@@ -299,6 +299,7 @@ def _open_study(job: Job, made_from: dict[str, str], *, fresh: bool) -> Study:
     from sqlalchemy.exc import SQLAlchemyError
 
     path = places().logs / job.place.with_suffix(".db")
+    path.parent.mkdir(parents=True, exist_ok=True)
     if fresh:
         path.unlink(missing_ok=True)
         shutil.rmtree(places().checkpoints / job.place, ignore_errors=True)

@@ -43,8 +43,8 @@ def home(tmp_path: Path) -> Path:
         tmp_path / "folds/synthetic" / "summary.json",
         json.dumps({"rows_out": {**rows, "test": 50}, "rows_a_word": {"ant": 9}}),
     )
-    write(tmp_path / scores.SCORES, FOLD_SCORES)
-    write(tmp_path / scores.RANKING, RANKING)
+    write(tmp_path / "models/synthetic/meta/fold_scores.csv", FOLD_SCORES)
+    write(tmp_path / "submissions/synthetic/ranking.csv", RANKING)
     write(tmp_path / "submissions/synthetic" / "super_learner.csv", "key_id,word\n1,ant\n")
     manifest = {"params": {"learners": {"gru": found.learner("gru").model_dump()}}}
     write(tmp_path / "submissions/synthetic" / "super_learner.json", json.dumps(manifest))
@@ -80,7 +80,7 @@ def test_a_run_of_other_params_or_without_its_end_is_refused(home, tmp_path):
     with pytest.raises(SketchstackError, match=r"seconds\.json is absent"):
         scores.store(home, [], tmp_path)
     assert not [*tmp_path.glob("synthetic*")]
-    (home / scores.SCORES).unlink()
+    (home / "models/synthetic/meta/fold_scores.csv").unlink()
     assert "run `dvc repro`" in failing_main(scores, "--home", home)
 
 

@@ -260,11 +260,12 @@ def test_the_clock_ends_with_the_time_and_the_rate_with_it():
 
 
 def test_the_time_and_the_score_are_those_of_a_run_of_ours(tmp_path):
+    (tmp_path / "params.yaml").write_text("profile: synthetic\n")
     with pytest.raises(SketchstackError, match="fold0 is absent: put the mini profile in force"):
         plain.score_and_seconds(tmp_path, "gru")
     for folder, name, found in (
         ("models/synthetic/base", "metrics", {"map3": 0.7}),
-        ("logs", "seconds", {"fit": 99.5}),
+        ("logs/synthetic", "seconds", {"fit": 99.5}),
     ):
         (tmp_path / folder / "gru" / "fold0").mkdir(parents=True)
         (tmp_path / folder / "gru" / "fold0" / f"{name}.json").write_text(json.dumps(found))

@@ -20,8 +20,8 @@ def project(tmp_path, monkeypatch):
 
 
 def test_only_what_params_no_longer_name_is_removed(project, capsys):
-    clean.main()
-    left = sorted(str(path) for path in Path("models").glob("*/*/*"))
+    clean.main([])
+    left = sorted(str(path) for path in Path("models").glob("*/base/*/*"))
     assert left == [
         "models/synthetic/base/alpha/fold0",
         "models/synthetic/base/alpha/fold1",
@@ -35,7 +35,7 @@ def test_only_what_params_no_longer_name_is_removed(project, capsys):
 
 
 def test_there_may_be_nothing_to_remove(project, capsys):
-    clean.main()
+    clean.main([])
     capsys.readouterr()
-    clean.main()
+    clean.main([])
     assert capsys.readouterr().out == ""

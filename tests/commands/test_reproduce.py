@@ -61,6 +61,7 @@ def test_an_environment_is_a_line_and_back():
 
 def test_the_environment_is_that_of_the_machine_that_made_the_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("profile: synthetic\n")
     assert recorded_environment("ab") == ""
     record_environment(["ab", "cd"])
     assert from_text(recorded_environment("cd")) == environment()
@@ -70,6 +71,7 @@ def test_the_environment_is_that_of_the_machine_that_made_the_file(tmp_path, mon
 @pytest.fixture
 def repository(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("profile: synthetic\n")
     identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
     for command in (["init", "-q"], [*identity, "commit", "-q", "--allow-empty", "-m", "start"]):
         subprocess.run(["git", *command], check=True)

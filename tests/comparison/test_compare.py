@@ -139,6 +139,7 @@ def test_folds_with_the_same_difference_have_odds_and_a_picture(tmp_path):
 def run(tmp_path, monkeypatch) -> Path:
     """A run of one learner, one meta-learner and the SuperLearner, each better than the one before."""
     monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("profile: synthetic\n")
     write_run(seed=0)
     return tmp_path
 

@@ -143,7 +143,7 @@ OTHER = [
     ("stage.py", "    size = 1", "    size = 2"),
     ("stage.py", "Work(Base)", "Work(dict)"),
     ("stage.py", "@decorated\n", ""),
-    ("__init__.py", "", "import os\nos.environ['THREADS'] = '1'\n"),
+    ("exports.py", "checked", "checked; import os; os.environ['THREADS'] = '1'; from pipeline.numbers import checked"),
 ]
 
 
@@ -215,6 +215,8 @@ TRAINED = {"train", "pseudo"}
 REAL = [  # file, before, after, the stages and learners that change
     ("foundation/errors.py", '"""How Sketchstack fails', '"""The way Sketchstack fails', set()),
     ("foundation/params.py", "    balance: Literal", "    stars: int\n    balance: Literal", set()),
+    ("__init__.py", "make setup", "make the environment", set()),
+    ("foundation/errors.py", "sys.exit(130)", "sys.exit(131)", set()),
     ("foundation/params.py", "too few folds: ", "there are too few folds: ", set()),
     ("learners/_base.py", '"there is not enough memory to train', '"memory is too short to train', set()),
     ("learners/pointnet.py", "", "class Learner: ...\n", set()),

@@ -214,6 +214,7 @@ def test_an_attempt_that_ran_out_of_memory_leaves_no_trace_in_the_statistics_of_
 
 def test_resume_points_are_good_for_any_number_of_devices_and_predictions_for_theirs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("profile: synthetic\n")
     (tmp_path / "folds/synthetic").mkdir(parents=True)
     (tmp_path / "folds/synthetic" / "summary.json").write_text("{}")
     one = load_params(ROOT / "params.yaml")
@@ -237,6 +238,7 @@ def test_a_device_that_is_not_the_first_writes_nothing(tmp_path, monkeypatch, ca
     from pipeline.learners._torch import TorchLearner
 
     monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("profile: synthetic\n")
     write_two_epochs(tmp_path)
     before = set(tmp_path.rglob("*"))
     monkeypatch.setattr(TorchLearner, "launch", lambda self, devices: setattr(self, "rank", devices - 1))

@@ -364,9 +364,7 @@ def test_weights_that_saw_held_out_drawings_are_refused(tmp_path, monkeypatch):
     former.save(folder)
     path = folder / "weights.safetensors"
     file = {"path": str(path), "sha256": file_hash(path)}
-    with pytest.raises(
-        SketchstackError, match=r"fold0/weights\.safetensors was fitted to drawings of this competition"
-    ):
+    with pytest.raises(SketchstackError, match=r"fold0/weights\.safetensors was fitted to drawings that are held out"):
         fitted(tmp_path, initial_weights=file)
     fitted(tmp_path, initial_weights=file | {"path": str(path.rename(tmp_path / path.name))})
 

@@ -119,6 +119,7 @@ class Project:
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Project:
     monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("profile: synthetic\n")
     return Project()
 
 

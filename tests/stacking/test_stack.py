@@ -439,7 +439,7 @@ def test_the_stage_from_shards_and_caches_to_models_meta(project, capsys):
     assert list(json.loads((meta / "weights.json").read_text())["convex_weights"]) == ["fair", "good"]
     assert np.load(meta / "super_learner/test.npy").shape == (TESTS, len(WORDS))
     assert "super_learner" in capsys.readouterr().out
-    assert sorted(path.name for path in (project / "models").iterdir()) == ["base", "meta"]
+    assert sorted(path.name for path in (project / "models/synthetic").iterdir()) == ["base", "meta"]
 
 
 def test_a_failed_prediction_ends_the_stage_in_one_paragraph_and_leaves_what_was_there(project):

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.commands.clean import strangers
+from pipeline.commands.clean import stale_outputs
 from pipeline.drawings.copies import point_hashes
 from pipeline.drawings.encodings import identity, pen_movements
 from pipeline.drawings.shards import NO_LABEL, Drawings, Shard, Shards, open_shards, shard_hashes, write_shard
@@ -309,7 +309,7 @@ def test_the_second_round_is_cached_as_one_more_base_learner(project):
         assert len({curve.read_text() for curve in curves}) == 2
         assert Path("logs/synthetic/lstm_pseudo", f"fold{fold}", "seconds.json").exists()
     assert not list(Path("checkpoints/synthetic").rglob("*.safetensors"))
-    assert strangers(params) == []
+    assert stale_outputs(params) == []
 
 
 def test_nothing_of_the_held_out_fold_flows_into_what_is_fitted_without_it(project, capsys):

@@ -1,0 +1,88 @@
+"""The front door: `sketchstack COMMAND`, or `python -m pipeline COMMAND`. A command is a file of pipeline/commands."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from pipeline.foundation.commandline import nearest
+
+# group → command → what it does, in a line; `export-model` is pipeline/commands/export_model.py.
+COMMANDS: dict[str, dict[str, str]] = {
+    "run": {
+        "fetch": "bring a competition's raw files to data/NAME",
+        "profile": "put profiles/NAME.yaml in force as params.yaml",
+        "check": "check params.yaml and the data before anything is trained",
+        "reproduce": "make a recorded submission again and compare its bytes",
+        "clean": "remove outputs that params.yaml no longer names",
+    },
+    "look": {
+        "report": "write the report of this run as one HTML page, or as Markdown",
+        "preview": "draw drawings, as they are or as a learner sees them",
+        "score": "score a CSV of guesses against known labels",
+    },
+    "compare": {
+        "compare": "say whether B is better than A: learners, submissions, revisions",
+        "experiments": "list what `dvc exp run` has kept, the best first",
+    },
+    "try": {
+        "tune": "search better params of a learner",
+        "relabel": "look at suspected mislabels and take corrections",
+    },
+    "share": {
+        "submit": "check, send or record a submission",
+        "export": "write drawings as TFRecords or memory maps",
+        "export-model": "write a fitted learner as an ONNX file",
+    },
+}
+NAMES = [name for commands in COMMANDS.values() for name in commands]
+
+
+class Commands(click.Group):
+    """The commands in groups; a module is imported when its command is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the groups; the shell completes them."""
+        return NAMES
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of a name, which reads its own arguments."""
+        if cmd_name not in NAMES:
+            return None
+        line = next(commands[cmd_name] for commands in COMMANDS.values() if cmd_name in commands)
+
+        def run(arguments: tuple[str, ...]) -> None:
+            importlib.import_module(f"pipeline.commands.{cmd_name.replace('-', '_')}").main(list(arguments))
+
+        arguments = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
+        settings: dict[str, Any] = {"ignore_unknown_options": True, "help_option_names": []}
+        return click.Command(cmd_name, settings, run, [arguments], help=line, add_help_option=False)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        """As click does it, but an unknown command names the nearest."""
+        if args and args[0] not in NAMES and not args[0].startswith("-"):
+            ctx.fail(f"there is no command {args[0]!r}{nearest(args[0], NAMES)}")
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A line per command, below the name of its group."""
+        for group, commands in COMMANDS.items():
+            with formatter.section(group):
+                formatter.write_dl(list(commands.items()))
+
+
+@click.command(
+    cls=Commands,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="`sketchstack COMMAND --help` has the options and an example. `make repro` or `dvc repro` run the stages. "
+    'Shell completion: eval "$(_SKETCHSTACK_COMPLETE=bash_source sketchstack)" (or zsh_source, fish_source).',
+)
+def main() -> None:
+    """Stroke drawings in, ranked and validated submissions out."""
+
+
+if __name__ == "__main__":
+    main(prog_name="sketchstack" if sys.argv[0].endswith("__main__.py") else None)
