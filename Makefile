@@ -33,7 +33,7 @@ $(CHECKED): $(INSTALLED) params.yaml $(wildcard pipeline/learners/*.py pipeline/
 repro: $(CHECKED) ## run what has changed of the pipeline, raw drawings to ranked submissions
 	@$(SKETCHSTACK) clean
 	dvc repro
-	@test reports/report.html -nt dvc.lock || $(PYTHON) -m pipeline.commands.report
+	@$(SKETCHSTACK) report --if-older
 
 test: $(INSTALLED) ## the fast tests, then the slow ones
 	$(PYTEST) -m 'not slow'

@@ -32,7 +32,7 @@ def finish_run(home: Path) -> dict[int, str]:
     Returns:
         What each drawing shows, by key_id: of some rows it is another word than they bear.
     """
-    raw = yaml.safe_load((ROOT / "params.yaml").read_text())
+    raw = yaml.safe_load((ROOT / "profiles" / "synthetic.yaml").read_text())
     raw["ensemble"] = list(LEARNERS)
     raw["synthesize"] |= {"train_rows": ROWS, "test_rows": TESTS, "mislabelled": 0.05}
     raw["stack"]["metalearners"] = ["arithmetic_mean", "geometric_mean", "convex_weights"]

@@ -129,10 +129,6 @@ def test_a_stage_starts_without_a_framework(stage):
     assert done.stdout.strip() == "[]"
 
 
-def test_params_yaml_is_the_synthetic_profile():
-    assert (ROOT / "params.yaml").read_text() == (ROOT / "profiles" / "synthetic.yaml").read_text()
-
-
 @pytest.mark.parametrize("profile", sorted((ROOT / "profiles").glob("*.yaml")), ids=lambda path: path.stem)
 def test_a_profile_is_complete_and_its_learners_exist(profile):
     params = load_params(profile)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -31,8 +33,8 @@ def run(*command: str, cwd: Path) -> str:
 
 
 def readme_example() -> tuple[str, str, str]:
-    """The README's example of a new learner: its name, its file, its block of params."""
-    readme = (ROOT / "README.md").read_text()
+    """The example of a new learner in docs/learners.md: its name, its file, its block of params."""
+    readme = (ROOT / "docs" / "learners.md").read_text()
     name, code = re.search(r"`pipeline/learners/(\w+)\.py`:\n\n```python\n(.*?)```", readme, re.DOTALL).groups()  # type: ignore[union-attr]
     block = re.search(rf"```yaml\n(  {name}:\n.*?)```", readme, re.DOTALL).group(1)  # type: ignore[union-attr]
     return name, code, block
@@ -50,7 +52,7 @@ def clone(tmp_path_factory) -> Path:
     (folder / "dvc.lock").unlink(missing_ok=True)
     learner, code, block = readme_example()
     (folder / "pipeline" / "learners" / f"{learner}.py").write_text(code)
-    params = yaml.safe_load((folder / "params.yaml").read_text())
+    params = yaml.safe_load((folder / "profiles" / "synthetic.yaml").read_text())
     params["learners"] |= yaml.safe_load(block)
     params["ensemble"] = ["lstm", learner]
     params["synthesize"] |= {"train_rows": 30, "test_rows": 10}
@@ -65,12 +67,61 @@ def clone(tmp_path_factory) -> Path:
 
 def test_a_learner_added_as_the_readme_says_is_trained_scored_stacked_and_submitted(clone):
     learner, _, _ = readme_example()
-    table = pd.read_csv(clone / "models" / "meta" / "fold_scores.csv")
+    table = pd.read_csv(clone / "models/synthetic/meta" / "fold_scores.csv")
     assert set(table.loc[table["kind"] == "base", "name"]) == {"lstm", learner}
     assert (table.groupby("name").size() == 3).all()
-    weights = json.loads((clone / "models" / "meta" / "weights.json").read_text())
+    weights = json.loads((clone / "models/synthetic/meta" / "weights.json").read_text())
     assert learner in weights["convex_weights"]
     assert (clone / "submissions/synthetic" / f"{learner}.csv").exists()
+
+
+def ran(clone: Path) -> list[str]:
+    """The stages that `dvc repro` runs, in order."""
+    return re.findall(r"Running stage '([^']+)'", run("dvc", "repro", cwd=clone))
+
+
+NO_RESULT = {  # file, before, after: edits that cannot change a result
+    "comment": ("pipeline/learners/_torch.py", "DIE_WITH_PARENT = 1", "# A comment.\nDIE_WITH_PARENT = 1"),
+    "docstring": ("pipeline/foundation/errors.py", '"""How Sketchstack', '"""In what words Sketchstack'),
+    "layout": ("pipeline/drawings/encodings.py", "FADE = 13 / 255", "FADE = (\n    13\n    / 255\n)"),
+    "error": ("pipeline/drawings/words.py", "is missing; run", "is not there; run"),
+    "schema": (
+        "pipeline/foundation/params.py",
+        "    balance: Literal",
+        "    stars: int | None = None\n    balance: Literal",
+    ),
+    "learner": ("pipeline/learners/other.py", "", "class Learner: ...\n"),
+    "command": ("pipeline/commands/count.py", "", "def main() -> None: ...\n"),
+}
+
+
+@contextlib.contextmanager
+def edited(path: Path, before: str, after: str) -> Iterator[None]:
+    text = path.read_text() if path.exists() else None
+    assert before in (text or "")
+    path.write_text((text or "").replace(before, after, 1) if before else after)
+    try:
+        yield
+    finally:
+        if text is None:
+            path.unlink()
+        else:
+            path.write_text(text)
+
+
+def test_an_edit_that_cannot_change_a_result_runs_nothing_and_others_run_what_they_reach(clone):
+    learner, _, _ = readme_example()
+    assert ran(clone) == ["fingerprint"]
+    with contextlib.ExitStack() as edits:
+        for name, before, after in NO_RESULT.values():
+            edits.enter_context(edited(clone / name, before, after))
+        assert ran(clone) == ["fingerprint"]
+    with edited(clone / "pipeline/learners" / f"{learner}.py", "-1e4", "-2e4"):
+        found = ran(clone)
+        assert found[0] == "fingerprint"
+        assert sorted(found[1:4]) == [f"train@{learner}-{fold}" for fold in range(3)]
+        assert found[4:] == ["stack", "submit", "score", "report"]
+    assert ran(clone) == ["fingerprint", "report"]  # the rest comes back from the run cache
 
 
 def test_every_submission_is_scored_on_the_test_labels(clone):

@@ -78,7 +78,7 @@ def write_project(home: Path, learner: str, epochs: int) -> None:
     Those are the learner's own, but for small batches in two parts each, a moving average, dropout, pictures mixed,
     predictions over the mirror image too, and a resume point every third step.
     """
-    params = load_params(ROOT / "params.yaml").model_dump()
+    params = load_params(ROOT / "profiles" / "synthetic.yaml").model_dump()
     block = params["learners"][learner]
     block["training"] |= {"batch_size": BATCH, "micro_batches": 2, "epochs": epochs, "ema": 0.8}
     block["network"] |= {"dropout": 0.2} if "dropout" in block["network"] else {}

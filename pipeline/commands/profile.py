@@ -10,7 +10,7 @@ from pathlib import Path
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
-from pipeline.foundation.params import PARAMS, Params, load_params
+from pipeline.foundation.params import PARAMS, Params, check_data, load_params
 
 PROFILES = Path("profiles")
 
@@ -19,7 +19,8 @@ def put_in_force(name: str, *, force: bool) -> Params:
     """Copy a profile to params.yaml and return what it says.
 
     Raises:
-        SketchstackError: there is no such profile, or it is not valid, or params.yaml has edits that no profile holds.
+        SketchstackError: there is no such profile, it is not valid, its data is not there, or params.yaml has edits
+            that no profile holds.
     """
     profiles = {path.stem: path for path in sorted(PROFILES.glob("*.yaml"))}
     if name not in profiles:
@@ -30,6 +31,7 @@ def put_in_force(name: str, *, force: bool) -> Params:
             f"{PARAMS} has edits that no profile holds; save them with `cp {PARAMS} {PROFILES}/NEW.yaml`, or give them "
             f"up with `make profile NAME={name} FORCE=1`."
         )
+    check_data(params)
     with whole_file(PARAMS) as file:
         file.write_bytes(profiles[name].read_bytes())
     return params

@@ -12,7 +12,8 @@ from typing import Any
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import load_params
-from pipeline.report.page import write_markdown, write_page
+from pipeline.foundation.places import places
+from pipeline.report.page import closing, write_markdown, write_page
 from pipeline.report.run import Run
 
 
@@ -24,9 +25,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--hourly", type=float, metavar="PRICE", help="of an hour of the machine: tells what stages cost"
     )
+    parser.add_argument("--if-older", action="store_true", help="write it only if dvc.lock is newer than it")
     given: Any = parser.parse_args(arguments)
     run = Run(load_params(), given.hourly)
-    if given.markdown is None:
+    place, lock = places().reports / "report.html", Path("dvc.lock")
+    if given.if_older and place.exists() and place.stat().st_mtime >= lock.stat().st_mtime:
+        print(closing(run))
+    elif given.markdown is None:
         write_page(run)
     else:
         write_markdown(run, given.markdown)

@@ -15,6 +15,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -94,7 +95,7 @@ def _reproduced(entry: ledger.Entry, revision: str, tree: Path, root: Path, log:
     check_out(revision, tree, root)
     bring_raw_files(tree, root)
     print(f"Running every stage of {revision[:12]} in {tree}; its output goes to {log.name}", flush=True)
-    run(["dvc", "repro", "--force", "--no-run-cache"], tree, log=log)
+    _repro(tree, log)
     made = tree / places(tree).submissions / f"{name}.csv"
     if not made.exists():
         raise SketchstackError(f"{revision[:12]} makes no submission {name!r}; {made.parent} has what it makes.")
@@ -153,22 +154,48 @@ def bring_raw_files(tree: Path, root: Path) -> None:
         run(["dvc", "pull", str(pointer.relative_to(tree))], tree)
 
 
+def _surroundings() -> dict[str, str]:
+    """The environment variables of a command, this environment's tools first on the PATH."""
+    tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_"))}
+    return {**kept, "PATH": tools}
+
+
 def run(command: list[str], folder: Path, log: Any = subprocess.PIPE) -> str:
     """Run a command with this environment's tools first on the PATH.
 
     Raises:
         SketchstackError: it failed; with the end of what it said.
     """
-    tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_"))}
     errors = subprocess.PIPE if log is subprocess.PIPE else subprocess.STDOUT
-    done = subprocess.run(
-        command, cwd=folder, env={**kept, "PATH": tools}, stdout=log, stderr=errors, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=folder, env=_surroundings(), stdout=log, stderr=errors, text=True, check=False)
     if done.returncode:
         said = " / ".join((done.stderr or done.stdout or f"see {getattr(log, 'name', '')}").split("\n")[-8:])
         raise SketchstackError(f"`{' '.join(command)}` failed in {folder.resolve()}: {said.strip(' /')}.")
     return done.stdout or ""
+
+
+def _repro(tree: Path, log: TextIO) -> None:
+    """Run every stage of a worktree, each named as it begins; all output goes to the log.
+
+    Raises:
+        SketchstackError: a stage failed.
+    """
+    begun, command = time.monotonic(), ["dvc", "repro", "--force", "--no-run-cache"]
+    running = subprocess.Popen(
+        command, cwd=tree, env=_surroundings(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    assert running.stdout is not None
+    for line in running.stdout:
+        log.write(line)
+        log.flush()
+        if line.startswith("Running stage"):
+            print(
+                f"  {time.monotonic() - begun:5.0f} s  {line.split(maxsplit=2)[2].strip().strip(chr(39) + ':')}",
+                flush=True,
+            )
+    if running.wait():
+        raise SketchstackError(f"`{' '.join(command)}` failed in {tree}; {log.name} says why.")
 
 
 def differing_rows(entry: ledger.Entry, made: Path, tree: Path, root: Path) -> Iterator[str]:

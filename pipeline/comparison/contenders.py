@@ -62,15 +62,21 @@ def contender(asked: str) -> Contender:
         return read(asked, name, Path())
     if not revision:
         name, revision = recorded(asked) or (SUPER, asked)
-    commit = git("rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}")
+    commit = git("rev-parse", "--verify", "--quiet", f"{experiment(revision) or revision}^{{commit}}")
     if not commit:
         raise SketchstackError(
             f"{asked!r} is nothing to compare: neither one of {', '.join(names_here()) or 'this run (there is none)'}, "
-            f"nor a submission in {ledger.LEDGER}, nor a revision that git knows. Write a name, a revision, or "
-            f"name@revision."
+            f"nor a submission in {ledger.LEDGER}, nor an experiment, nor a revision that git knows. Write a name, a "
+            f"revision, or name@revision."
         )
     with predictions_of(commit, name) as home:
         return read(asked, name, home)
+
+
+def experiment(name: str) -> str | None:
+    """The git reference of an experiment that `dvc exp run` has kept under this name."""
+    kept = git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
+    return next((ref for ref in kept if ref.rpartition("/")[2] == name), None)
 
 
 def names_here() -> list[str]:

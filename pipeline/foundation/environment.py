@@ -63,12 +63,25 @@ def _record() -> Path:
 
 
 def record_environment(hashes: Sequence[str]) -> None:
-    """Note in logs/ what files of these SHA-256 were made with: in a manifest it would change the hash of an output."""
+    """Note in logs/ what files of these SHA-256 were made with: in a manifest it would change the hash of an output.
+
+    A file that was made before keeps the environment that it was first made with.
+    """
+    now = as_text(environment())
+    made = dict.fromkeys(hashes, now) | _recorded()
     with whole_file(_record()) as file:
-        file.write_text(json.dumps({"environment": as_text(environment()), "made": list(hashes)}, indent=1) + "\n")
+        file.write_text(json.dumps({"made": made}, indent=1) + "\n")
 
 
 def recorded_environment(sha256: str) -> str:
     """What a file was made with, in one line; empty if it was made elsewhere."""
-    known = json.loads(_record().read_text()) if _record().exists() else {"made": []}
-    return str(known["environment"]) if sha256 in known["made"] else ""
+    return _recorded().get(sha256, "")
+
+
+def _recorded() -> dict[str, str]:
+    """Environments by the SHA-256 of what was made; none where the note is missing or damaged."""
+    try:
+        made = json.loads(_record().read_text())["made"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return {}
+    return made if isinstance(made, dict) else {}

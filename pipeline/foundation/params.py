@@ -371,6 +371,23 @@ class Params(Block):
         return Path(self.data.folder, self.data.labels) if self.data.labels else None
 
 
+def check_data(params: Params) -> None:
+    """Look for the raw files of a profile, before anything is removed or trained for it.
+
+    Raises:
+        SketchstackError: their folder is not there, and no stage writes it.
+    """
+    folder = Path(params.data.folder)
+    if folder.is_dir() or folder.name in params.synthesize.competitions:
+        return
+    pointer = folder.with_name(f"{folder.name}.dvc")
+    pull = f" (or `dvc pull {pointer}` from a remote)" if pointer.exists() else ""
+    raise SketchstackError(
+        f"the profile {params.profile!r} reads its raw files from {folder}, which is not there; bring them with "
+        f"`make data NAME={folder.name} FROM=FOLDER`{pull}."
+    )
+
+
 def learner_of(base_learner: str) -> str:
     """The learner whose code and block make a base learner, of whichever round."""
     return base_learner.removesuffix(PSEUDO)

@@ -16,6 +16,7 @@ from pipeline.report.blocks import Block, Chart, Missing, Section
 from pipeline.report.charts import png, svg
 from pipeline.report.run import Run
 from pipeline.stacking.scoreboard import SUPER
+from pipeline.submissions.files import read_manifests
 
 FAILED = "This section could not be made"
 SECTIONS: tuple[tuple[str, Callable[[Run], list[Block]]], ...] = (
@@ -72,8 +73,18 @@ def write_page(run: Run) -> None:
     place = places().reports / "report.html"
     with whole_file(place) as file:
         file.write_text(html.page(_title(run), summary(run), sections), encoding="utf-8")
-    print(f"Written to {place}.")
+    print(closing(run))
     _check_made(sections)
+
+
+def closing(run: Run) -> str:
+    """What a run ends with: its score, its best submission, where the report is."""
+    place = places().reports / "report.html"
+    try:
+        best = f"The best submission is {places().submissions / read_manifests()[0]['name']}.csv. "
+    except SketchstackError:
+        best = ""
+    return f"{summary(run)}\n{best}Open {place}."
 
 
 def write_markdown(run: Run, place: Path) -> None:

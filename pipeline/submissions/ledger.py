@@ -20,7 +20,7 @@ class Entry:
     """A row of the ledger.
 
     Attributes:
-        competition: its name at Kaggle.
+        competition: its name at Kaggle, or `test labels of PROFILE` where the score is that on the profile's labels.
         name: the submission's.
         sha256: of its CSV.
         commit: the commit it was made from.
@@ -29,7 +29,8 @@ class Entry:
         environment: what it was made with, see pipeline/foundation/environment.py; empty if made on another machine.
         oof_map3: its MAP@3 out of fold.
         low, high: the 95% interval of that.
-        public, private: its MAP@3 on the leaderboard, as Kaggle writes it; empty where Kaggle does not tell.
+        public, private: its MAP@3 on the leaderboard, as Kaggle writes it (or on the test labels); empty where
+            that is not known.
     """
 
     competition: str

@@ -23,6 +23,7 @@ from pipeline.foundation.params import Params, fingerprint
 from pipeline.foundation.places import places
 from pipeline.submissions import kaggle, ledger
 from pipeline.submissions.files import check_file, read_manifests
+from pipeline.submissions.scoring import score
 
 
 def send(name: str | None, params: Params) -> None:
@@ -60,14 +61,35 @@ def record(name: str, public: float, private: float | None, params: Params) -> N
     """
     if params.submit.competition is None:
         raise SketchstackError("params.yaml names no competition: set submit.competition to its name at Kaggle.")
-    for which, score in (("public", public), ("private", private)):
-        if score is not None and not 0 <= score <= 1:
-            raise SketchstackError(f"--{which} {score}: MAP@3 is a number from 0 to 1, as the leaderboard shows it.")
+    for which, given in (("public", public), ("private", private)):
+        if given is not None and not 0 <= given <= 1:
+            raise SketchstackError(f"--{which} {given}: MAP@3 is a number from 0 to 1, as the leaderboard shows it.")
     entry = ledger_entry(chosen(name), params.submit.competition)
-    scored = replace(entry, public=str(public), private="" if private is None else str(private))
-    if not ledger.recorded(ledger.read_ledger(), entry.competition, entry.sha256):
-        check_file(places().submissions / f"{name}.csv", params.sample_path)
-        if hindrances := obstacles(entry):
+    _write(replace(entry, public=str(public), private="" if private is None else str(private)), params)
+
+
+def record_on_labels(name: str | None, params: Params) -> None:
+    """Write a submission (the best if none is named) with its score on the profile's own test labels into the ledger.
+
+    Raises:
+        SketchstackError: the profile has no test labels, the submission is unknown or not valid, or the work tree is
+            dirty.
+    """
+    if params.labels_path is None:
+        raise SketchstackError(
+            f"the test labels of the profile {params.profile!r} are not known; send a submission to Kaggle instead "
+            f"(`make submit`)."
+        )
+    entry = ledger_entry(chosen(name), f"test labels of {params.profile}")
+    map3, _ = score(places().submissions / f"{entry.name}.csv", params.labels_path)
+    _write(replace(entry, public=f"{map3:.6f}"), params)
+
+
+def _write(scored: ledger.Entry, params: Params) -> None:
+    """Check a submission that is not in the ledger yet, and write it there with its scores."""
+    if not ledger.recorded(ledger.read_ledger(), scored.competition, scored.sha256):
+        check_file(places().submissions / f"{scored.name}.csv", params.sample_path)
+        if hindrances := obstacles(scored):
             raise SketchstackError("; ".join(hindrances) + ".")
     if written := ledger.record(scored):
         print(f"{ledger.LEDGER} is changed; commit it: {written.line}")

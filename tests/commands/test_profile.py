@@ -12,6 +12,7 @@ PROFILES = Path(__file__).parents[2] / "profiles"
 def project(tmp_path, monkeypatch):
     shutil.copytree(PROFILES, tmp_path / "profiles")
     shutil.copyfile(PROFILES / "synthetic.yaml", tmp_path / "params.yaml")
+    (tmp_path / "data" / "mini").mkdir(parents=True)
     monkeypatch.chdir(tmp_path)
 
 
@@ -47,3 +48,13 @@ def test_a_profile_that_is_not_valid_is_never_put_in_force():
     with pytest.raises(SystemExit, match=r"profiles/own.yaml: .*is missing"):
         profile.main(["own"])
     assert same("synthetic")
+
+
+def test_a_profile_whose_data_is_not_there_is_refused_with_the_remedy():
+    Path("data/mini").rmdir()
+    with pytest.raises(SystemExit, match=r"data/mini, which is not there[\s\S]*NAME=mini\sFROM=FOLDER"):
+        profile.main(["mini"])
+    assert same("synthetic")
+    Path("data/mini.dvc").write_text("outs: []\n")
+    with pytest.raises(SystemExit, match=r"dvc\spull\sdata/mini\.dvc"):
+        profile.main(["mini"])

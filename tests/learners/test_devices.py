@@ -217,7 +217,7 @@ def test_resume_points_are_good_for_any_number_of_devices_and_predictions_for_th
     Path("params.yaml").write_text("profile: synthetic\n")
     (tmp_path / "folds/synthetic").mkdir(parents=True)
     (tmp_path / "folds/synthetic" / "summary.json").write_text("{}")
-    one = load_params(ROOT / "params.yaml")
+    one = load_params(ROOT / "profiles" / "synthetic.yaml")
     two = one.model_copy(update={"devices": 2})
     assert one.learner_hash("lstm") != two.learner_hash("lstm")
     made_from = [_checkpoint(params, "lstm", 0, {}).made_from for params in (one, two)]

@@ -16,7 +16,7 @@ from pipeline.stacking.metalearners._base import FACTS, ConvexCombination, simpl
 from pipeline.stacking.metalearners.ranker import _ranks
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = yaml.safe_load((ROOT / "params.yaml").read_text())["stack"]["params"]
+BLOCKS = yaml.safe_load((ROOT / "profiles" / "synthetic.yaml").read_text())["stack"]["params"]
 WORDS, LEARNERS, N = 6, 3, 240
 
 

@@ -389,7 +389,7 @@ def test_the_table_is_sorted_and_owns_up_to_a_poor_super_learner(super_map3, war
 def project(rows, tmp_path, monkeypatch) -> Path:
     """A folder in which shuffle and train have run, with five rows a fold more than learners cache."""
     random, root = np.random.default_rng(2), Path(__file__).parents[2]
-    raw = yaml.safe_load((root / "params.yaml").read_text())
+    raw = yaml.safe_load((root / "profiles" / "synthetic.yaml").read_text())
     raw["ensemble"], raw["oof"]["max_rows"] = ["good", "fair"], 3 * 85
     raw["learners"] = dict.fromkeys(
         raw["ensemble"], next(iter(raw["learners"].values()))
@@ -464,7 +464,7 @@ def test_a_failed_prediction_ends_the_stage_in_one_paragraph_and_leaves_what_was
     ],
 )
 def test_params_that_name_no_metalearner_are_refused(stack, said):
-    params = load_params(Path(__file__).parents[2] / "params.yaml")
+    params = load_params(Path(__file__).parents[2] / "profiles" / "synthetic.yaml")
     changed = params.model_copy(update={"stack": params.stack.model_copy(update=stack)})
     with pytest.raises(SketchstackError, match=said):
         stage.load_metalearners(changed, len(WORDS))

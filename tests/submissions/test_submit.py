@@ -718,6 +718,23 @@ def test_lines_of_processes_that_write_at_once_are_all_there(tmp_path):
     )
 
 
+def test_a_submission_is_recorded_with_its_score_on_the_test_labels_and_without_kaggle(sendable, capsys):
+    params = yaml.safe_load(Path("params.yaml").read_text())
+    header, *rows = Path("submissions/synthetic/beta.csv").read_text().splitlines()
+    seconds = [f"{key_id},{words.split()[1]}" for key_id, words in (row.split(",") for row in rows)]
+    Path("raw/labels.csv").write_text("\n".join([header, *seconds, ""]))  # every second guess is right
+    params["data"]["labels"] = "labels.csv"
+    Path("params.yaml").write_text(yaml.safe_dump(params))
+    git("commit", "-qam", "labels")
+    submit_command.main(["beta", "--labels"])
+    (entry,) = read_ledger()
+    assert (entry.competition, entry.name, entry.public) == ("test labels of synthetic", "beta", "0.500000")
+    submit_command.main(["beta", "--labels"])
+    assert "nothing is changed" in capsys.readouterr().out
+    assert len(read_ledger()) == 1
+    assert calls(sendable) == []
+
+
 def test_what_was_sent_by_hand_is_recorded_and_its_later_score_filled_in(sendable, capsys):
     submit_command.main(["--record", "beta", "--public", "0.94"])
     (entry,) = read_ledger()

@@ -13,7 +13,7 @@ from pipeline.foundation.params import Params, load_params
 from pipeline.training import fitting
 from tests.conftest import ROOT
 
-PARAMS = load_params(ROOT / "params.yaml")
+PARAMS = load_params(ROOT / "profiles" / "synthetic.yaml")
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "folds/synthetic").mkdir(parents=True)
     (tmp_path / "folds/synthetic" / "summary.json").write_text("{}")
-    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copy(ROOT / "profiles" / "synthetic.yaml", tmp_path / "params.yaml")
     shutil.copytree(ROOT / "pipeline", tmp_path / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
     monkeypatch.setattr(fitting, "project", lambda: Code(tmp_path))
     return tmp_path
