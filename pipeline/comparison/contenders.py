@@ -32,7 +32,7 @@ from pipeline.submissions.sources import BALANCED, mapped
 
 @dataclass(frozen=True)
 class Contender:
-    """One side of a comparison.
+    """A candidate of a comparison: A or B.
 
     Attributes:
         name: as it was asked for.

@@ -1,4 +1,4 @@
-"""The picture of a comparison: each fold's scores, and the odds that either side is better."""
+"""The picture of a comparison: each fold's scores, and the odds that either candidate is better."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 A, B, EQUAL, INK = "#b3541e", "#1f6f8b", "#b9b4a8", "#2b2b2b"  # told apart without seeing red and green
 SIZE, DPI = (10.0, 4.2), 150  # inches
-TAIL = 0.01  # of the posterior left out on each side
+TAIL = 0.01  # of the posterior left out at each end
 
 
 def draw(found: Comparison, path: Path) -> None:
@@ -31,7 +31,7 @@ def draw(found: Comparison, path: Path) -> None:
 
 
 def _folds(axes: Any, found: Comparison) -> None:
-    """A line a fold from A's score to B's."""
+    """A line per fold from A's score to B's."""
     names = [*map(str, found.folds), "all"]
     scores = [(of["a"], of["b"]) for of in found.folds.values()] + [(found.map3["a"], found.map3["b"])]
     heights = np.arange(len(names))[::-1]

@@ -1,12 +1,12 @@
 """Is B better than A? Fold scores, their difference with its interval, and the odds, of any two that predict alike.
 
-Both sides are out-of-fold predictions of the same rows, so everything is paired:
+A and B are out-of-fold predictions of the same rows, so everything is paired:
 
 - The interval resamples rows (bootstrap): the chance of having met these drawings and not others.
 - The odds are those of the Bayesian correlated t-test over folds (Corani and Benavoli, 2015,
   https://doi.org/10.1007/s10994-015-5486-z; by baycomp), which counts the training rows that folds share. Differences
   within the region of practical equivalence (`rope`) are no difference.
-- McNemar's test (exact) compares the first guesses where only one side is right.
+- McNemar's test (exact) compares the first guesses where only one candidate is right.
 """
 
 from __future__ import annotations
@@ -64,13 +64,13 @@ class Word:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides, side by side. Differences are B less A.
+    """Two candidates, A and B. Differences are B less A.
 
     Attributes:
         a, b: their names.
         rows: compared.
-        folds: fold → rows and MAP@3 of each side.
-        map3: of each side over all rows.
+        folds: fold → rows and MAP@3 of A and B.
+        map3: of A and B over all rows.
         difference, low, high: of MAP@3, with the 95% interval paired over rows.
         rope: the difference that counts as none.
         odds: None with fewer than two folds.
@@ -97,7 +97,7 @@ class Comparison:
 
 
 def check_comparable(a: Contender, b: Contender) -> None:
-    """Refuse sides that do not predict the same rows, or are the same.
+    """Refuse candidates that do not predict the same rows, or are the same.
 
     Raises:
         SketchstackError: says what differs.
@@ -147,11 +147,11 @@ def aligned(a: Contender, b: Contender) -> Contender:
 
 
 def compare(a: Contender, b: Contender, rope: float = ROPE, seed: int = 0) -> Comparison:
-    """Compare two sides that predict the same rows.
+    """Compare two candidates that predict the same rows.
 
     Args:
-        a: one side.
-        b: the other.
+        a: candidate A.
+        b: candidate B.
         rope: the difference of MAP@3 that counts as none, positive.
         seed: of the bootstrap.
 
@@ -195,7 +195,7 @@ def compare(a: Contender, b: Contender, rope: float = ROPE, seed: int = 0) -> Co
 
 
 def agreement(a: np.ndarray, b: np.ndarray) -> dict[str, int]:
-    """How many rows are right in both sides, in one alone, in neither; from booleans (N,) each."""
+    """How many rows are right in both candidates, in one alone, in neither; from booleans (N,) each."""
     return {
         "both": int((a & b).sum()),
         "only_a": int((a & ~b).sum()),
@@ -205,7 +205,7 @@ def agreement(a: np.ndarray, b: np.ndarray) -> dict[str, int]:
 
 
 def odds_of(folds: Mapping[int, Mapping[str, float]], rope: float) -> Odds:
-    """The probability that either side is better by more than the rope, from the scores of folds."""
+    """The probability that either candidate is better by more than the rope, from the scores of folds."""
     from baycomp import CorrelatedTTest
 
     a, b = (np.array([fold[side] for fold in folds.values()]) for side in SIDES)

@@ -63,7 +63,7 @@ class Batches:
         drawings: the training rows.
         encode: drawings and their distortion → inputs.
         augmentation: limits of the random distortions.
-        batch_size: drawings a step; an epoch's last, smaller batch is left out (other rows each epoch).
+        batch_size: drawings per step; an epoch's last, smaller batch is left out (other rows each epoch).
         seed: all that the order and the augmentation derive from, as integers (the seed, the held-out fold).
         part: which share of each batch is made, and of how many. All of them together are the batch of one device.
     """
@@ -120,7 +120,7 @@ def some_rows(inputs: Any, rows: slice) -> Any:
 def _mixed(inputs: Any, share: float) -> tuple[np.ndarray, float]:
     """Mix each picture with the one that stands as far from the batch's end as it from the start.
 
-    After mixup, https://arxiv.org/abs/1710.09412: one share a batch. It is rounded to 256ths, pictures to grey levels.
+    After mixup, https://arxiv.org/abs/1710.09412: one share per batch, rounded to 256ths, pictures to grey levels.
 
     Raises:
         SketchstackError: the inputs are no pictures.
@@ -138,7 +138,7 @@ def _mixed(inputs: Any, share: float) -> tuple[np.ndarray, float]:
 
 
 def _order(rows: int, seed: tuple[int, ...]) -> np.ndarray:
-    """The order of the rows in one epoch: (rows,) unsigned integers, 4 bytes a row where that will do."""
+    """The order of the rows in one epoch: (rows,) unsigned integers, 4 bytes per row where that is enough."""
     with _ordering:  # threads that come to a new epoch together shuffle it once
         return _shuffled(rows, seed)
 

@@ -1,4 +1,4 @@
-"""Copies of a drawing: how the same drawing is known wherever it lies."""
+"""Duplicates of a drawing, found by the hash of its points and strokes in any shard."""
 
 from __future__ import annotations
 

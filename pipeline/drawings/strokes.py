@@ -679,7 +679,7 @@ def read_lines(text, first, fields, word, file, label, rows, filled, room, refus
         text: uint8, lines that each end in a line feed.
         first: number of the first line.
         fields: uint8, what each column of a CSV is; None for ndjson, whose reader is another compiled one.
-        word: uint8, the word that each row must bear, in Kaggle's spelling; of length 0 in the test set.
+        word: uint8, the word that each row must have, in Kaggle's spelling; of length 0 in the test set.
         file, label: of all the rows.
         rows: takes the rows; must have room for as many as there are lines, half as many points as bytes, a sixth as
             many strokes as bytes.

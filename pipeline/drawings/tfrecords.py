@@ -55,7 +55,7 @@ def records(features: dict[str, Values]) -> np.ndarray:
     """Rows as TFRecords of tf.train.Examples, one behind the other: (bytes,) uint8.
 
     Args:
-        features: by name; uint8 makes one string of bytes a row, float32 and int64 a list of numbers.
+        features: by name; uint8 makes one string of bytes per row, float32 and int64 a list of numbers.
     """
     rows = len(next(iter(features.values())).offsets) - 1
     pieces, sizes = [], np.zeros(rows, np.int64)  # of all entries of an Example's map

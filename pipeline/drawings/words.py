@@ -38,7 +38,7 @@ class Words:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the words in order; it travels with every artefact that has a column a word."""
+        """SHA-256 of the words in order; it travels with every artefact that has a column per word."""
         return hashlib.sha256("\n".join(self.names).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
@@ -62,6 +62,6 @@ def load_words(folder: Path) -> Words:
     texts = isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
     if not texts or len(set(names)) != len(names):
         raise SketchstackError(
-            f"{path} must be a list of different words; run `dvc repro -f shuffle` to write it anew."
+            f"{path} must be a list of different words; run `dvc repro -f shuffle` to write it again."
         )
     return Words(tuple(names))

@@ -27,7 +27,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
     except FileNotFoundError:
         raise SketchstackError(f"{path} is missing; it must be a CSV with the columns {','.join(columns)}.") from None
     except (UnicodeDecodeError, csv.Error, IsADirectoryError) as error:
-        raise SketchstackError(f"{path} cannot be read as a CSV in UTF-8 ({error}); save it anew as one.") from None
+        raise SketchstackError(f"{path} cannot be read as a CSV in UTF-8 ({error}); save it again as one.") from None
     if missing := [column for column in columns if column not in header]:
         raise SketchstackError(
             f"{path} has no column {' and no column '.join(missing)}; its first line is {','.join(header)!r} and must "

@@ -37,7 +37,7 @@ class Correction(NamedTuple):
     Attributes:
         folder: of the raw files, as params.yaml has it.
         key_id: of the row.
-        word: that the row bears, in Kaggle's spelling.
+        word: that the row has, in Kaggle's spelling.
         becomes: the word that it shows, `drop` or `keep`.
     """
 
@@ -53,7 +53,7 @@ class Corrected:
 
     Attributes:
         key_ids: (C,) int64, rising.
-        labels: (C,) int64 that the rows bear.
+        labels: (C,) int64, those that the rows have.
         becomes: (C,) int64 labels that they get, or DROPPED.
     """
 

@@ -88,7 +88,7 @@ class Stream(Protocol):
         """Fill a buffer; returns how many bytes there were, 0 at the end."""
 
     def readline(self, limit: int, /) -> bytes:
-        """The next line with its end, or so many bytes of it."""
+        """The next line with its end, or its first `limit` bytes."""
 
 
 def training_files(params: Params) -> tuple[Words, list[RawFile]]:

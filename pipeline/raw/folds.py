@@ -186,7 +186,7 @@ def check_every_word(words: Words, counts: np.ndarray, reads: Sequence[Read]) ->
 
 
 def write_summary(folder: Path, words: Words, counts: np.ndarray, test_rows: int, reasons: Counter[str]) -> None:
-    """Write summary.json: rows a fold and word, rejects by reason, and the hash of each shard."""
+    """Write summary.json: rows per fold and per word, rejects by reason, and the hash of each shard."""
     rows_out = {**{f"fold{fold}": int(rows) for fold, rows in enumerate(counts.sum(axis=1))}, TEST: test_rows}
     summary = {
         "rows_in": sum(rows_out.values()) + sum(reasons.values()),

@@ -163,7 +163,7 @@ def by_hash(folds: int, shards: int) -> Callable[[Rows], np.ndarray]:
 
 
 def by_line(first_part: int) -> Callable[[Rows], np.ndarray]:
-    """Gives each test row its part, so many rows a part, from `first_part` on."""
+    """Gives each test row its part, the same number of rows per part, from `first_part` on."""
     counted = itertools.count()
 
     def part_of(rows: Rows) -> np.ndarray:

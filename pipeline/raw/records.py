@@ -93,7 +93,7 @@ def checked_row(record: dict[str, Any], word: str | None, timed: bool) -> Row:
 
     Args:
         record: fields by name.
-        word: the word that it must bear; None in the test set.
+        word: the word that it must have; None in the test set.
         timed: whether the file holds raw drawings.
 
     Raises:

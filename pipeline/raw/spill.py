@@ -36,7 +36,7 @@ _PLAIN = [name for name in _TYPES if name not in _LISTS and name not in _LISTS.v
 
 
 def empty_rows(rows: int, points: int, strokes: int, timed: bool) -> Rows:
-    """Room for so many rows, points and strokes; memory that is not touched costs nothing."""
+    """Room for given numbers of rows, points and strokes; memory that is not touched costs nothing."""
     sizes = {"points": rows + 1, "strokes": rows + 1, "x": points, "y": points, "t": points if timed else 0}
     sizes["stroke"] = strokes
     found = Rows(**{name: np.empty(sizes.get(name, rows), kind) for name, kind in _TYPES.items()})

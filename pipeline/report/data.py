@@ -110,7 +110,7 @@ def _score(value: float | None) -> str:
 
 
 def _strokes(run: Run) -> Iterator[Block]:
-    """What strokes tell of train and test, beside each other."""
+    """Statistics of the strokes of train and test, beside each other."""
     share = -(-MOST_ROWS // len(run.folds))
     train = np.concatenate([statistics_of(each.first(share)) for each in run.folds])
     test = statistics_of(run.test_shards)

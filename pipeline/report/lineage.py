@@ -24,7 +24,7 @@ from pipeline.submissions import ledger
 
 LOCK = Path("dvc.lock")
 HASH = 12  # digits shown
-LABELLED = 6  # points of a plot that bear their name
+LABELLED = 6  # points of a plot that are labelled with their name
 
 
 def lineage(run: Run) -> list[Block]:

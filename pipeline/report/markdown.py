@@ -12,7 +12,7 @@ PAGE = "report.md"
 
 
 def write(title: str, summary: str, sections: Sequence[Section], folder: Path) -> None:
-    """Write report.md and a PNG a plot and drawing into a folder; the charts of the sections are drawn as PNG."""
+    """Write report.md and a PNG per plot and per drawing into a folder; the charts of the sections are drawn as PNG."""
     lines = [f"# {plain(title)}", summary]
     for section in sections:
         lines.append(f"## {plain(section.title)}")

@@ -117,7 +117,7 @@ def folds(run: Run) -> list[Block]:
 
 
 def curves(run: Run) -> list[Block]:
-    """Training loss by epoch, a plot a learner."""
+    """Training loss by epoch, a plot per learner."""
     blocks: list[Block] = []
     for name in run.params.base_learners:
         found = run.curves(name)
@@ -184,7 +184,7 @@ def weights(run: Run) -> list[Block]:
 
 
 def calibration(run: Run) -> list[Block]:
-    """Reliability before and after temperature scaling, a diagram a learner."""
+    """Reliability before and after temperature scaling, a diagram per learner."""
     blocks: list[Block] = [
         Paragraph(
             "A learner that says 0.8 should be right eight times in ten. Points on the diagonal keep their word; "

@@ -15,7 +15,7 @@ UNITS = {
     "height": "height, px",
 }  # fmt: skip
 POINTS = 10  # at which the two-sample test looks
-LEAST_COMPARED = 100  # rows of a side
+LEAST_COMPARED = 100  # rows of each sample
 
 
 def statistics_of(shards: Shards) -> np.ndarray:
@@ -39,8 +39,8 @@ def _measured(shard: Shard) -> np.ndarray:
 def two_sample_test(one: np.ndarray, other: np.ndarray, seed: int) -> tuple[float, float]:
     """Whether two sets of rows come from one distribution, by their mean embeddings at POINTS random points.
 
-    As many rows of the larger side are taken as the smaller has, evenly spread. Columns are brought to mean 0 and
-    deviation 1 over both sides. Source: Chwialkowski et al., Fast Two-Sample Testing with Analytic Representations of
+    As many rows of the larger sample are taken as the smaller has, evenly spread. Columns are brought to mean 0 and
+    deviation 1 over both samples. Source: Chwialkowski et al., Fast Two-Sample Testing with Analytic Representations of
     Probability Measures, arXiv:1506.04725 (hyppo); its cost grows with the rows, not with their pairs.
 
     Args:
@@ -49,10 +49,10 @@ def two_sample_test(one: np.ndarray, other: np.ndarray, seed: int) -> tuple[floa
         seed: of the points.
 
     Returns:
-        The statistic, of which POINTS is expected where the sides do not differ, and the p-value.
+        The statistic, of which POINTS is expected where the samples do not differ, and the p-value.
 
     Raises:
-        ValueError: a side has fewer than LEAST_COMPARED rows.
+        ValueError: a sample has fewer than LEAST_COMPARED rows.
     """
     count = min(len(one), len(other))
     if count < LEAST_COMPARED:

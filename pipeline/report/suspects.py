@@ -1,4 +1,4 @@
-"""The sections about rows that may be wrong: drawings that bear another's word, and drawings unlike the others."""
+"""The sections about rows that may be wrong: drawings labelled with another's word, and drawings unlike the others."""
 
 from __future__ import annotations
 

@@ -221,5 +221,5 @@ def _check_scores(name: str, folds: Sequence[int], precisions: Sequence[np.ndarr
             "fold_stands_out",
             f"{name}, fold {fold}: MAP@3 {score:.4f} out of fold is more than {STANDARD_ERRORS:.0f} standard errors "
             f"({error:.4f}) from the {others:.4f} of the other folds. See whether its model saw these rows, or failed: "
-            f"remove {places().base / name / f'fold{fold}'} and run `dvc repro` to train it anew.",
+            f"remove {places().base / name / f'fold{fold}'} and run `dvc repro` to train it again.",
         )

@@ -136,7 +136,7 @@ class StackedMetaLearner(ClassifierMixin, BaseEstimator):
 
 
 class BaseFolds(BaseIndex):
-    """Cuts rows where the base folds end, so that copies of a drawing, which share a fold, are never on both sides.
+    """Cuts rows where the base folds end, so that duplicates of a drawing, which share a fold, are never on both sides.
 
     Args:
         sizes: rows of each fold, in the order of the rows.

@@ -26,7 +26,7 @@ CONFUSED = 24  # words of a plot of confusions that can be read
 
 
 def score_table(learners: Sequence[LearnerPredictions], oof: Mapping[str, np.ndarray], rows: Rows) -> pd.DataFrame:
-    """MAP@3, top-1 and log loss of every base learner, meta-learner and the SuperLearner, a row a name and fold."""
+    """MAP@3, top-1 and log loss of every base learner, meta-learner and the SuperLearner, a row per name and fold."""
     records = []
     for learner in learners:
         records += fold_scores(learner.name, "base", [fold.oof for fold in learner.folds], rows)
@@ -38,7 +38,7 @@ def score_table(learners: Sequence[LearnerPredictions], oof: Mapping[str, np.nda
 
 
 def fold_scores(name: str, kind: str, by_fold: Sequence[np.ndarray], rows: Rows) -> list[dict[str, Any]]:
-    """The scores of each fold's OOF probabilities, a record a fold."""
+    """The scores of each fold's OOF probabilities, a record per fold."""
     return [
         {"name": name, "kind": kind, "fold": fold, **metrics.scores(oof, rows.labels[rows.of_fold(fold)])}
         for fold, oof in zip(rows.fold_numbers, by_fold, strict=True)
@@ -92,7 +92,7 @@ def confusions(probabilities: np.ndarray, labels: np.ndarray, words: Words) -> p
 
 
 def summary(table: pd.DataFrame) -> pd.DataFrame:
-    """One row a name, best first: `kind`, `map3` and `top1` as means over folds, and `std`, the deviation of MAP@3."""
+    """A row per name, best first: `kind`, `map3` and `top1` as means over folds, and `std`, the deviation of MAP@3."""
     found = table.groupby("name").agg(
         kind=("kind", "first"), map3=("map3", "mean"), std=("map3", "std"), top1=("top1", "mean")
     )

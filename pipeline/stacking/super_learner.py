@@ -12,14 +12,14 @@ Every score is honest. A learner's OOF predictions are by a model that never saw
 the OOF rows of the other folds and scored on those of the fold held out. The SuperLearner is built once more for each
 held-out fold from the others alone, meta-learners and temperatures with it, and scored there. Rows that it is fitted on
 have the temperature of their own fold, whose model predicted them; those that it is scored on have that of the others.
-(So the weights of the SuperLearner are found on rows whose labels gave one number a learner and fold, a temperature.)
+(So the weights of the SuperLearner are found on rows whose labels gave one number per learner and fold, a temperature.)
 
     models/<profile>/meta/
-                scores.json      MAP@3, top-1 and log loss over all OOF rows, a block a name
-                fold_scores.csv  the same a fold, with the kind: base, meta or super
+                scores.json      MAP@3, top-1 and log loss over all OOF rows, a block per name
+                fold_scores.csv  the same per fold, with the kind: base, meta or super
                 confusions.csv   how often the SuperLearner takes a word for another, of the words it mistakes most
                 weights.json     how much each learner or meta-learner counts
-                calibration.json a block a learner: its temperature, log loss and calibration error before and after
+                calibration.json a block per learner: its temperature, log loss and calibration error before and after
                 rows.npy         int64 key_ids of the OOF rows, in the order of folds and shards; folds.npy int8,
                 labels.npy int16 beside it; test_rows.npy int64 key_ids of the test rows
                 <name>/          oof.npy and test.npy float16 (rows, num_words) of a meta-learner or of super_learner,
@@ -85,7 +85,7 @@ class Stack:
         learners: the base learners, by name, in mlens's order: sorted, lower case.
         metalearners: unfitted, by name.
         rows: all rows.
-        num_words: columns a learner.
+        num_words: columns per learner.
         folder: an empty folder for all that stacking makes.
         calibrate: scale each learner to its temperature first.
         dense: the first layer is the learners, otherwise the meta-learners.
@@ -217,7 +217,7 @@ class Stack:
         """
         for part in chunks(len(positions)):
             layers = ensemble.predict(self._fed(positions[part]), return_preds=self._layers)
-            meta, last = (layer.reshape(part.stop - part.start, -1) for layer in layers)  # mlens squeezes a row alone
+            meta, last = (layer.reshape(part.stop - part.start, -1) for layer in layers)  # mlens squeezes a single row
             by_name = np.split(meta[:, len(FACTS) :], len(self.names), axis=1)  # facts are propagated in front of them
             for name, predicted in zip([*self.names, SUPER], [*by_name, last], strict=True):
                 out[name][part] = predicted

@@ -26,7 +26,7 @@ from pipeline.synthetic.figures import FIGURES
 TRAIN, TEST = 0, 1  # the part of the competition, a part of every seed
 FIRST_KEY_ID = {TRAIN: 4_500_000_000_000_000, TEST: 9_000_000_000_000_000}  # as on Kaggle, 16 digits, never in both
 KEY_IDS = 900_000_000_000_000
-MISREAD = 24  # a misread word is one of the first so many figures: more words change no drawing that there was
+MISREAD = 24  # a misread word is one of the first MISREAD figures, so that added words change no earlier drawing
 COUNTRIES = ["US", "GB", "DE", "RU", "SE", "FR", "BR", "SA", "KR", "JP"]
 OPENED = datetime(2017, 1, 23)  # the game's days in Kaggle's data: until the end of March 2017
 

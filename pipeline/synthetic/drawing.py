@@ -18,13 +18,13 @@ TOLERANCE = 2.0  # Ramer-Douglas-Peucker's epsilon in Google's simplification
 
 @dataclass(frozen=True)
 class Hand:
-    """How one person draws; lengths are shares of the canvas.
+    """A drawing style: how one person draws; lengths are shares of the canvas.
 
     Attributes:
         slant: shear of the uprights. turn: degrees. stretch: of the width.
         bend: (2, 3) strength of a smooth distortion of the whole.
         tremor: of every point. wobble: slow swaying along a stroke. gap: how far a stroke's ends miss.
-        care: how far strokes land from where they belong. step: between two points (a fast hand has few).
+        care: how far strokes land from where they belong. step: between two points (a fast style has few).
         rounding: how many times corners are smoothed.
         backwards, omits, lifts, joins: chances a stroke is drawn from its end, forgotten, drawn in two, or drawn on to
         the next one without lifting the pen.
@@ -47,7 +47,7 @@ class Hand:
 
     @classmethod
     def of_somebody(cls, rng: Generator) -> Hand:
-        """A hand from the crowd: most are fair, some are poor."""
+        """A random drawing style: most are fair, some are poor."""
         poor = rng.gamma(2.5, 0.4)  # mean 1, long tail
         return cls(
             slant=rng.normal(0, 0.1),
@@ -68,7 +68,7 @@ class Hand:
 
 
 def draw(word: str, rng: Generator, *, unfinished: bool = False) -> list[Stroke]:
-    """Draw a word by somebody's hand.
+    """Draw a word in a random drawing style.
 
     Returns:
         Strokes as (points, 2) int64 in 0..255, simplified: top left at (0, 0), the longer side 255.
@@ -83,7 +83,7 @@ def draw(word: str, rng: Generator, *, unfinished: bool = False) -> list[Stroke]
 
 
 def rearranged(strokes: list[Stroke], hand: Hand, rng: Generator) -> list[Stroke]:
-    """Plan the same strokes as this hand would: forgotten, split, joined, backwards, in another order."""
+    """Change a template's strokes as this style does: forgotten, split, joined, backwards, in another order."""
     # Nobody forgets the largest stroke. Sizes are rounded, so that mirrored strokes tie alike on every machine.
     largest = max(strokes, key=lambda stroke: round(float(np.ptp(stroke, axis=0).sum()), 6))
     kept = [stroke for stroke in strokes if stroke is largest or rng.random() >= hand.omits]
@@ -103,7 +103,7 @@ def rearranged(strokes: list[Stroke], hand: Hand, rng: Generator) -> list[Stroke
 
 
 def trace(stroke: Stroke, hand: Hand, rng: Generator) -> Stroke:
-    """Run the pen along a planned stroke: points at the hand's pace, (n, 2) float64."""
+    """Run the pen along a stroke: points at the style's pace, (n, 2) float64."""
     steps = np.diff(stroke, axis=0)
     along = np.concatenate([[0.0], np.cumsum(np.sqrt(steps[:, 0] ** 2 + steps[:, 1] ** 2))])
     begin, end = rng.normal(0, hand.gap, 2).clip(-0.2 * along[-1], 0.2 * along[-1])

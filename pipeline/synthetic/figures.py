@@ -1,4 +1,4 @@
-"""The figures of the synthetic competition: each word is a function that returns the strokes somebody might plan.
+"""The figures of the synthetic competition: each word is a function that returns a template.
 
 A template is a list of strokes on a canvas of one by one, y downwards, in the order in which they would be drawn. It
 has the proportions and the manner that a person chooses (which kind of house, how many spokes, one line or four);
@@ -31,7 +31,7 @@ def arc(x: float, y: float, rx: float, ry: float | None = None, *, start: float 
 
 
 def ring(rng: Generator, x: float, y: float, rx: float, ry: float | None = None) -> Stroke:
-    """An ellipse as people close it: begun near the top, either way round, ending a little off its beginning."""
+    """An ellipse as people close it: started near the top, either way round, ending a little off its beginning."""
     sweep = rng.normal(368, 12) * (1 if rng.random() < 0.3 else -1)
     stroke = arc(x, y, rx, ry, start=rng.normal(-90, 35), sweep=sweep)
     drift = np.linspace(1, rng.normal(1, 0.05), len(stroke))[:, None]
@@ -51,7 +51,7 @@ def sides(rng: Generator, *corners: Point) -> list[Stroke]:
 
 
 def box(rng: Generator, left: float, top: float, right: float, bottom: float) -> list[Stroke]:
-    """A rectangle, begun at its top left and drawn as any polygon."""
+    """A rectangle, started at its top left and drawn as any polygon."""
     return sides(rng, (left, top), (left, bottom), (right, bottom), (right, top))
 
 

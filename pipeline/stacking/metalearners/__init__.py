@@ -26,7 +26,7 @@ def load_metalearner(name: str, num_words: int, block: dict[str, Any]) -> BaseMe
 
     Args:
         name: a file in pipeline/stacking/metalearners.
-        num_words: columns a learner.
+        num_words: columns per learner.
         block: the keyword-only arguments of its constructor, all of them: there are no defaults.
 
     Raises:

@@ -40,7 +40,7 @@ class BaseMetaLearner(ClassifierMixin, BaseEstimator):
     subclass sees the two apart; P may be larger than memory, so it reads P a slice at a time.
 
     Args:
-        num_words: columns a learner.
+        num_words: columns per learner.
 
     Attributes:
         weights_: all that fitting found, by name. Together with the constructor's arguments it is the whole model.
@@ -130,7 +130,7 @@ def of_true_word(P: Probabilities, labels: np.ndarray, rows: np.ndarray) -> np.n
 
 
 def evenly_spread(rows: int, most: int) -> np.ndarray:
-    """Row numbers, at most so many, evenly spread over all, (n,) int64."""
+    """Row numbers, at most `most`, evenly spread over all, (n,) int64."""
     return np.unique(np.linspace(0, rows - 1, min(rows, most)).round().astype(np.int64))
 
 

@@ -20,7 +20,7 @@ class MetaLearner(BaseMetaLearner):
     the least log loss is chosen, then the first. The round that came furthest counts.
 
     Args:
-        num_words: columns a learner.
+        num_words: columns per learner.
         rounds: how many are chosen, at most.
         max_rows: rows scored in a round, at most, evenly spread.
     """

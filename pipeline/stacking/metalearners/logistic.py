@@ -23,11 +23,11 @@ from pipeline.stacking.metalearners._base import (
 class MetaLearner(BaseMetaLearner):
     """logits = sum_l t[l] * log P[l]  +  log P @ D  +  b, by softmax.
 
-    - The first term alone is a geometric mean with a weight a learner, which also sets the temperature. `t` starts at
+    - The first term alone is a geometric mean with a weight per learner, which also sets the temperature. `t` starts at
       1 / num_learners and is not penalised: with nothing else to go by, the model is the best weighted pool.
-    - `D` (every learner's opinion of every word moves every word) learns confusions: who says `cello` where it is a
+    - `D` (every predicted probability changes every word's score) learns confusions: who says `cello` where it is a
       violin. It holds num_learners * num_words**2 numbers, half a million for 4 learners of 340 words, against some
-      220 rows a word: hence the ridge on it, the Gaussian prior that the pool is right. This is Dirichlet calibration
+      220 rows per word: hence the ridge on it, the Gaussian prior that the pool is right. This is Dirichlet calibration
       (Kull et al., 2019, https://arxiv.org/abs/1910.12656) of several learners at once; there too a penalty on all but
       the diagonal makes it work.
     - Full batches and L-BFGS from the pool: no learning rate, no random numbers, the same bytes on each run, and
@@ -36,7 +36,7 @@ class MetaLearner(BaseMetaLearner):
     - Log probabilities lie in a file without a name, 4 bytes each, and are read a chunk at a time in each step.
 
     Args:
-        num_words: columns a learner.
+        num_words: columns per learner.
         ridge: precision of the prior of D and b; larger stays nearer to the pool.
         iterations: L-BFGS steps, at most.
         max_rows: rows fitted on, at most, evenly spread.

@@ -37,7 +37,7 @@ class MetaLearner(BaseMetaLearner):
     - The candidates share the probability that the geometric mean gives to them together; other words keep theirs.
 
     Args:
-        num_words: columns a learner.
+        num_words: columns per learner.
         candidates: of a learner.
         trees: rounds of boosting.
         leaves: of a tree.
@@ -157,7 +157,7 @@ class Choices(NamedTuple):
 
 @numba.njit(parallel=True, cache=True, nogil=True)
 def _ranks(P, most):  # type: ignore[no-untyped-def]
-    """The place of each word among a learner's likeliest, `most` if it is none of so many: float32, as P in shape."""
+    """The place of each word among a learner's likeliest, `most` if it is not in the first `most`; float32, as P."""
     rows, learners, words = P.shape
     ranks = np.full(P.shape, np.float32(most))
     for row in numba.prange(rows):

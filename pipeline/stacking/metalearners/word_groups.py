@@ -29,7 +29,7 @@ class MetaLearner(BaseMetaLearner):
     weights of all words.
 
     Args:
-        num_words: columns a learner.
+        num_words: columns per learner.
         groups: of words, at most.
         max_rows: rows fitted on, at most, evenly spread.
     """
