@@ -13,8 +13,6 @@ from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import load_params
 from pipeline.foundation.places import places
-from pipeline.report.page import closing, write_markdown, write_page
-from pipeline.report.run import Run
 
 
 @one_paragraph_errors
@@ -27,14 +25,23 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--if-older", action="store_true", help="write it only if dvc.lock is newer than it")
     given: Any = parser.parse_args(arguments)
+    if given.if_older and up_to_date():
+        print((places().logs / "closing.txt").read_text(encoding="utf-8"), end="")
+        return
+    from pipeline.report.page import write_markdown, write_page  # seconds of imports
+    from pipeline.report.run import Run
+
     run = Run(load_params(), given.hourly)
-    place, lock = places().reports / "report.html", Path("dvc.lock")
-    if given.if_older and place.exists() and place.stat().st_mtime >= lock.stat().st_mtime:
-        print(closing(run))
-    elif given.markdown is None:
+    if given.markdown is None:
         write_page(run)
     else:
         write_markdown(run, given.markdown)
+
+
+def up_to_date() -> bool:
+    """Whether the report was written after dvc.lock was, with what the run came to beside it."""
+    files = [places().reports / "report.html", places().logs / "closing.txt", Path("dvc.lock")]
+    return all(file.exists() for file in files) and files[0].stat().st_mtime >= files[2].stat().st_mtime
 
 
 if __name__ == "__main__":

@@ -73,6 +73,8 @@ def write_page(run: Run) -> None:
     place = places().reports / "report.html"
     with whole_file(place) as file:
         file.write_text(html.page(_title(run), summary(run), sections), encoding="utf-8")
+    with whole_file(places().logs / "closing.txt") as file:
+        file.write_text(closing(run) + "\n", encoding="utf-8")
     print(closing(run))
     _check_made(sections)
 
