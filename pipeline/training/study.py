@@ -24,11 +24,9 @@ import re
 import shutil
 import signal
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Iterator
-from functools import partial
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -468,7 +466,7 @@ def changes(block: dict[str, Any], changed: dict[str, Any]) -> str:
     return _flow({part: values for part, values in differing.items() if values})[1:-1] or "the block in force"
 
 
-def _flow(values: dict[str, Any]) -> str:
+def _flow(values: dict[str, Any] | list[Any]) -> str:
     return yaml.safe_dump(values, default_flow_style=True, sort_keys=False, width=math.inf).strip()
 
 
@@ -501,7 +499,15 @@ def _seconds(trial: FrozenTrial) -> float:
 
 
 def as_yaml(name: str, block: dict[str, Any]) -> str:
-    """A learner's block as params.yaml has it: a name, then each part on lines of its own."""
-    parts = [f"    {part}: {_flow(values)}".replace(": ", ":\0") for part, values in block.items()]
-    whole = partial(textwrap.fill, width=120, subsequent_indent=" " * 6, break_long_words=False, break_on_hyphens=False)
-    return "\n".join([f"  {name}:", *(whole(part).replace(":\0", ": ") for part in parts)])  # no value leaves its name
+    """A learner's block as params.yaml has it: a line per value, lists in brackets."""
+    return "\n".join(_yaml_lines(name, block, 2))
+
+
+def _yaml_lines(name: str, value: Any, indent: int) -> Iterator[str]:
+    if isinstance(value, dict) and value:
+        yield f"{' ' * indent}{name}:"
+        for key, inner in value.items():
+            yield from _yaml_lines(key, inner, indent + 2)
+    else:
+        text = "" if value is None else f" {_flow([value])[1:-1]}"
+        yield f"{' ' * indent}{name}:{text}"

@@ -151,7 +151,7 @@ def await_checkpoint(process: subprocess.Popen[str], home: Path, first: int) -> 
 
 
 def the_study(home: Path) -> optuna.Study:
-    return optuna.load_study(study_name="tune", storage=f"sqlite:///{home}/logs/tune/plain/fold1.db")
+    return optuna.load_study(study_name="tune", storage=f"sqlite:///{home}/logs/synthetic/tune/plain/fold1.db")
 
 
 def outcomes(home: Path) -> list[Any]:
@@ -229,7 +229,7 @@ def test_a_trial_that_makes_no_network_dies_or_diverges_is_set_aside_with_its_re
     (home / "pipeline" / "learners" / "plain.py").write_text(PLAIN.replace("encode = raster", searched))
     (home / "logs/synthetic" / "tune" / "plain").mkdir(parents=True)
     study = optuna.create_study(
-        study_name="tune", storage=f"sqlite:///{home}/logs/tune/plain/fold1.db", direction="maximize"
+        study_name="tune", storage=f"sqlite:///{home}/logs/synthetic/tune/plain/fold1.db", direction="maximize"
     )
     block = load_params(home / "params.yaml").learner("plain").model_dump()
     drawn = {each.name: each.in_force for each in space_of("plain", plain_class(home), block)}
