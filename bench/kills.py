@@ -22,6 +22,7 @@ from bench.competition import scratch_folder
 from bench.tables import RESULTS, ROOT, WIDTH, commit, hardware, machine
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
+from pipeline.foundation.places import places
 from pipeline.learners._base import available
 from tests.lives import HELD_OUT, Life
 from tests.toy import write_project
@@ -108,7 +109,7 @@ def start(command: Sequence[str], home: Path) -> subprocess.Popen[str]:
 
 def models(home: Path) -> dict[str, bytes]:
     """The bytes of all files below models/ of a project, by their path."""
-    folder = home / "models"
+    folder = home / places(home).base.parent
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
