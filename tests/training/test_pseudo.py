@@ -435,5 +435,5 @@ def test_dvc_has_the_stage_if_asked_and_each_fold_waits_for_its_own_teacher(tmp_
     for name in ("lstm", "seresnet"):
         for fold in FOLDS:
             before = {start for start, end in edges if end == f"pseudo@{name}-{fold}"}
-            assert before == {"shuffle", f"train@seresnet-{fold}"}
+            assert before == {"fingerprint", "shuffle", f"train@seresnet-{fold}"}
             assert (f"pseudo@{name}-{fold}", "stack") in edges
