@@ -202,7 +202,7 @@ def test_a_study_that_was_killed_goes_on_with_the_same_trial_and_never_reads_the
 def test_a_study_ends_with_the_same_trials_however_often_it_is_stopped(tmp_path):
     undisturbed, disturbed = plain_home(tmp_path / "undisturbed"), plain_home(tmp_path / "disturbed")
     for home in (undisturbed, disturbed):
-        code = home / "pipeline" / "tune.py"
+        code = home / "pipeline" / "training" / "study.py"
         code.write_text(code.read_text().replace("RANDOM = 8", "RANDOM = 3"))
     ended(tune(undisturbed, "--trials", "11"))  # 3 at random, then those that depend on what was found
     for trial, stop in ((0, signal.SIGKILL), (2, signal.SIGINT), (4, signal.SIGKILL), (8, signal.SIGINT)):
