@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument(
         "--hourly", type=float, metavar="PRICE", help="of an hour of the machine: tells what stages cost"
     )
-    parser.add_argument("--if-older", action="store_true", help="write it only if dvc.lock is newer than it")
+    parser.add_argument("--if-older", action="store_true", help="write it only if scores are newer than it")
     given: Any = parser.parse_args(arguments)
     if given.if_older and up_to_date():
         print((places().logs / "closing.txt").read_text(encoding="utf-8"), end="")
@@ -39,9 +39,16 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def up_to_date() -> bool:
-    """Whether the report was written after dvc.lock was, with what the run came to beside it."""
-    files = [places().reports / "report.html", places().logs / "closing.txt", Path("dvc.lock")]
-    return all(file.exists() for file in files) and files[0].stat().st_mtime >= files[2].stat().st_mtime
+    """Whether the report is newer than the scores and submissions it shows, with what the run came to beside it.
+
+    Not than dvc.lock: DVC writes that again whenever a stage has run, the fingerprint's too.
+    """
+    where = places()
+    report, closing = where.reports / "report.html", where.logs / "closing.txt"
+    shown = [where.meta / "scores.json", where.submissions / "ranking.csv", where.reports / "out_of_fold.json"]
+    if not all(file.exists() for file in (report, closing, *shown)):
+        return False
+    return all(file.stat().st_mtime <= report.stat().st_mtime for file in shown)
 
 
 if __name__ == "__main__":
