@@ -24,7 +24,7 @@ CHUNK = 20_000
 
 
 def write_cache(home: Path, rows: int, learners: int = LEARNERS, words: int = WORDS) -> None:
-    """Predictions of made-up learners, as they lie in models/base, and the rows they are of.
+    """Predictions of made-up learners, as they lie in models/<profile>/base, and the rows they are of.
 
     A learner's probabilities are the softmax of noise, with more for the true word the better it is; learners share
     some of their noise, as real ones do.

@@ -11,7 +11,6 @@ No framework is imported but by the function that makes its dataset; TFRecords a
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import inspect
 import itertools
@@ -33,7 +32,7 @@ from pipeline.drawings.shards import NO_LABEL, TEST, Drawings, Shards
 from pipeline.drawings.tfrecords import Values, records
 from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import whole_folder
-from pipeline.foundation.commandline import Parser
+from pipeline.foundation.commandline import Parser, count
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
@@ -371,7 +370,14 @@ def read_tfrecords(folder: str | Path) -> tf.data.Dataset:
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
     """Write all drawings for other people's pipelines, whole or not at all."""
-    parser = Parser("export", main.__doc__, "sketchstack export tfrecords exported/pictures --learner mobilenet")
+    parser = Parser(
+        "export",
+        f"{main.__doc__}\nThe folder also gets words.json, features.json, and a README.md that tells what everything\n"
+        "is and how to read it.",
+        "sketchstack export tfrecords exported/pictures --learner mobilenet --gzip",
+        "sketchstack export memmaps exported/movements --learner gru --folds 1 2",
+        "sketchstack export memmaps exported/test --test",
+    )
     parser.add_argument("kind", choices=["tfrecords", "memmaps"], help="tf.train.Examples, or NumPy arrays to map")
     parser.add_argument("folder", type=Path, metavar="FOLDER", help="takes the export; another export is replaced")
     parser.add_argument(
@@ -382,7 +388,7 @@ def main(arguments: list[str] | None = None) -> None:
     part = parser.add_mutually_exclusive_group()
     part.add_argument("--folds", type=int, nargs="+", metavar="K", help="folds to export; all if not given")
     part.add_argument("--test", action="store_true", help="the test drawings, which have no labels")
-    parser.add_argument("--files", type=_count, metavar="N", help="TFRecord files; of about 128 MB if not given")
+    parser.add_argument("--files", type=count, metavar="N", help="TFRecord files; of about 128 MB if not given")
     parser.add_argument("--gzip", action="store_true", help="compress TFRecords")
     parser.add_argument("--force", action="store_true", help="replace FOLDER even if it is no export")
     given = parser.parse_args(arguments)
@@ -397,13 +403,6 @@ def main(arguments: list[str] | None = None) -> None:
         zipped=given.gzip,
         force=given.force,
     )
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return count
 
 
 if __name__ == "__main__":

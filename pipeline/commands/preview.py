@@ -141,14 +141,14 @@ def _chosen(
         rows = np.flatnonzero(shards.word == label)
         yield f"{words.names[label]}   {min(count, len(rows))} of {len(rows):,}", rows[:count]
     if key_ids:
-        places = {int(shards.key_id[row]): row for row in np.flatnonzero(np.isin(shards.key_id, key_ids))}
+        rows_of = {int(shards.key_id[row]): row for row in np.flatnonzero(np.isin(shards.key_id, key_ids))}
         for key_id in key_ids:
-            if key_id not in places:
+            if key_id not in rows_of:
                 raise SketchstackError(
                     f"no drawing with key_id {key_id} among these {len(shards):,}; look with --test for one of the "
-                    "test set and without it for one of the folds, or in folds/rejects.csv."
+                    f"test set and without it for one of the folds, or in {places().folds}/rejects.csv."
                 )
-        yield "by key_id", np.array([places[key_id] for key_id in key_ids])
+        yield "by key_id", np.array([rows_of[key_id] for key_id in key_ids])
     if not labels and not key_ids:
         yield f"test set   {min(count, len(shards))} of {len(shards):,}", np.arange(min(count, len(shards)))
 
@@ -289,7 +289,13 @@ def sheet(title: Sequence[str], blocks: Sequence[Block], columns: int, width: in
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
     """Draw a contact sheet of drawings, as they were drawn or as a learner sees them."""
-    parser = Parser("preview", main.__doc__, 'sketchstack preview cat "wine glass" --learner mobilenet --augmented')
+    parser = Parser(
+        "preview",
+        main.__doc__,
+        "sketchstack preview cat dog --rows 3",
+        'sketchstack preview "wine glass" --learner mobilenet --augmented',
+        "sketchstack preview --test --learner gru --out test.png",
+    )
     parser.add_argument("words", nargs="*", metavar="WORD", help="words to show, a block each")
     parser.add_argument("--learner", metavar="NAME", help="show what this learner of params.yaml is fed")
     parser.add_argument(

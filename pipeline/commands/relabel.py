@@ -121,7 +121,7 @@ def _check_word(name: str, words: Words, others: tuple[str, ...], place: str) ->
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
     """Export suspected mislabels with their pictures, or take corrections back."""
-    parser = Parser("relabel", main.__doc__, "sketchstack relabel --export look")
+    parser = Parser("relabel", __doc__, "sketchstack relabel --export look")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--export", type=Path, metavar="DIR", help="write suspects into a new folder")
     what.add_argument("--take", type=Path, metavar="SHEET", help=f"record what a filled-in {SHEET} decides")

@@ -161,18 +161,17 @@ def _surroundings() -> dict[str, str]:
     return {**kept, "PATH": tools}
 
 
-def run(command: list[str], folder: Path, log: Any = subprocess.PIPE) -> str:
+def run(command: list[str], folder: Path) -> str:
     """Run a command with this environment's tools first on the PATH.
 
     Raises:
         SketchstackError: it failed; with the end of what it said.
     """
-    errors = subprocess.PIPE if log is subprocess.PIPE else subprocess.STDOUT
-    done = subprocess.run(command, cwd=folder, env=_surroundings(), stdout=log, stderr=errors, text=True, check=False)
+    done = subprocess.run(command, cwd=folder, env=_surroundings(), capture_output=True, text=True, check=False)
     if done.returncode:
-        said = " / ".join((done.stderr or done.stdout or f"see {getattr(log, 'name', '')}").split("\n")[-8:])
+        said = " / ".join((done.stderr or done.stdout).split("\n")[-8:])
         raise SketchstackError(f"`{' '.join(command)}` failed in {folder.resolve()}: {said.strip(' /')}.")
-    return done.stdout or ""
+    return done.stdout
 
 
 def _repro(tree: Path, log: TextIO) -> None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import argparse
-
-from pipeline.foundation.commandline import Parser
+from pipeline.foundation.commandline import Parser, count
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import load_params
 from pipeline.learners._base import learner_class
@@ -17,24 +15,17 @@ def main(arguments: list[str] | None = None) -> None:
     parser = Parser("tune", main.__doc__, "sketchstack tune lstm --trials 40")
     parser.add_argument("learner", help="a file of pipeline/learners")
     parser.add_argument("--fold", type=int, default=0, metavar="K", help="the fold to leave alone; 0 if not given")
-    parser.add_argument("--trials", type=_count, default=30, metavar="N", help="of the study in all; 30 if not given")
+    parser.add_argument("--trials", type=count, default=30, metavar="N", help="of the study in all; 30 if not given")
     parser.add_argument("--seconds", type=float, metavar="S", help="time for this run; the same command goes on")
-    parser.add_argument("--rows", type=_count, metavar="N", help="training rows of a trial; all if not given")
-    parser.add_argument("--epochs", type=_count, metavar="N", help="of a trial; as in params.yaml if not given")
-    parser.add_argument("--fresh", action="store_true", help="remove the study that is there, and start anew")
+    parser.add_argument("--rows", type=count, metavar="N", help="training rows of a trial; all if not given")
+    parser.add_argument("--epochs", type=count, metavar="N", help="of a trial; as in params.yaml if not given")
+    parser.add_argument("--fresh", action="store_true", help="remove the study that is there, and start again")
     given = parser.parse_args(arguments)
     learner_class(given.learner)  # tells of a name that is no learner better than the params can
     params = load_params()
     epochs = given.epochs or params.learner(given.learner).training.epochs
     job = Job(params, given.learner, given.fold, given.rows, epochs)
     tune(job, trials=given.trials, seconds=given.seconds, fresh=given.fresh)
-
-
-def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return count
 
 
 if __name__ == "__main__":

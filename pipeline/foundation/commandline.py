@@ -39,6 +39,14 @@ class Parser(argparse.ArgumentParser):
         super().error(f"{message}; see `{self.prog} --help`")
 
 
+def count(text: str) -> int:
+    """The type of an option that takes a whole number from 1 on."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError("at least 1")
+    return number
+
+
 def nearest(name: str, known: Sequence[str] | dict[str, Any]) -> str:
     """`; do you mean X?` with the name that is most like one that is not known; empty if none is."""
     found = difflib.get_close_matches(name.partition("=")[0], list(known), n=1)

@@ -3,7 +3,7 @@
 Where a drawing goes follows from a hash of its points alone, so the same drawing lands in the same fold whatever the
 machine, the order of the rows or the other rows. Every row that comes in is a row of a shard or a line of rejects.csv.
 
-    raw/<word>.csv → blocks of lines → rows of all words → a part file a shard-to-be → folds/fold<k>/<shard>.arrow
+    raw/<word>.csv → blocks of lines → rows of all words → a part file per shard → folds/<profile>/fold<k>/
 """
 
 from __future__ import annotations

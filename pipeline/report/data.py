@@ -36,7 +36,9 @@ def data(run: Run) -> list[Block]:
     named = (("fewest", counts.min()), ("median", np.median(counts)), ("most", counts.max()))
     blocks: list[Block] = [
         Table(f"Rows of each part, of {summary['rows_in']:,} that came in", ["part", "rows"], parts),
-        Table("Rows that were rejected, by reason; folds/rejects.csv names each", ["reason", "rows"], rejected),
+        Table(
+            f"Rows that were rejected, by reason; {places().folds}/rejects.csv names each", ["reason", "rows"], rejected
+        ),
         Table("Training rows a word", ["word with", "rows"], [[name, f"{rows:,.0f}"] for name, rows in named]),
     ]
     precision = _precision(run)

@@ -1,6 +1,6 @@
 """Submissions against known labels: MAP@3 and top-1, beside what was expected out of fold.
 
-sketchstack score submissions/super_learner.csv data/synthetic/test_labels.csv
+sketchstack score submissions/synthetic/super_learner.csv data/synthetic/test_labels.csv
 sketchstack score --all    every submission: reports/out_of_fold.json, test.json and scores.txt (a stage)
 """
 

@@ -17,7 +17,7 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
 from pipeline.learners._base import Learner, learner_class, load_learner
-from pipeline.training.fitting import others
+from pipeline.training.fitting import open_folds, others
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -143,9 +143,7 @@ def open_rows(folds: Sequence[int] | None) -> Shards:
     Raises:
         SketchstackError: there are no rows.
     """
-    shards = open_shards(
-        [places().folds / TEST] if folds is None else [places().folds / f"fold{fold}" for fold in folds]
-    )
+    shards = open_shards([places().folds / TEST]) if folds is None else open_folds(list(folds))
     if not len(shards):
         raise SketchstackError(f"there are no rows to export in {places().folds}; name other folds.")
     return shards
