@@ -21,7 +21,7 @@ from rich.table import Table
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.nested import changed, flattened
-from pipeline.foundation.params import PARAMS
+from pipeline.foundation.places import PARAMS
 from pipeline.stacking.scoreboard import SUPER
 from pipeline.submissions.sources import BALANCED, MEAN
 

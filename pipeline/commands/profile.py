@@ -10,7 +10,8 @@ from pathlib import Path
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
-from pipeline.foundation.params import PARAMS, Params, check_data, load_params
+from pipeline.foundation.params import Params, check_data, load_params
+from pipeline.foundation.places import PARAMS
 
 PROFILES = Path("profiles")
 

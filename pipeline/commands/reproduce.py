@@ -28,8 +28,7 @@ from pipeline.foundation.commandline import Parser
 from pipeline.foundation.environment import environment, from_text
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.nested import changed, flattened
-from pipeline.foundation.params import PARAMS
-from pipeline.foundation.places import places
+from pipeline.foundation.places import PARAMS, places
 from pipeline.raw.columns import read_columns
 from pipeline.submissions import ledger
 from pipeline.submissions.files import read_manifests

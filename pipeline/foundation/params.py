@@ -20,8 +20,8 @@ from pydantic import (
 )
 
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.places import PARAMS
 
-PARAMS = Path("params.yaml")
 PSEUDO = "_pseudo"  # at the end of a base learner's name: of the second round
 
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from pipeline.foundation.errors import SketchstackError
-from pipeline.foundation.params import PARAMS
+from pipeline.foundation.places import PARAMS
 
 
 def check_keywords(place: str, block: dict[str, Any], function: Callable[..., Any]) -> None:

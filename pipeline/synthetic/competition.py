@@ -19,7 +19,8 @@ import numpy as np
 
 from pipeline.drawings.words import Words, spell
 from pipeline.foundation.errors import SketchstackError
-from pipeline.foundation.params import PARAMS, Params
+from pipeline.foundation.params import Params
+from pipeline.foundation.places import PARAMS
 from pipeline.synthetic.drawing import draw, drawing_json
 from pipeline.synthetic.figures import FIGURES
 

@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from pipeline.drawings.words import Words, spell
-from pipeline.foundation.params import PARAMS, Params, load_params
+from pipeline.foundation.params import Params, load_params
+from pipeline.foundation.places import PARAMS
 from pipeline.stages import synthesize as synthesize_stage
 from pipeline.synthetic import competition as synthesize
 from pipeline.synthetic import drawing as style
