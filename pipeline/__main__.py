@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
+import re
 import sys
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from pipeline.foundation.commandline import nearest
 
@@ -41,6 +45,35 @@ COMMANDS: dict[str, dict[str, str]] = {
 NAMES = [name for commands in COMMANDS.values() for name in commands]
 
 
+class Command(click.Command):
+    """A command of pipeline/commands, which reads its own arguments.
+
+    Args:
+        name: its name; its module is imported when it is called.
+        line: what it does.
+    """
+
+    def __init__(self, name: str, line: str) -> None:
+        settings: dict[str, Any] = {"ignore_unknown_options": True, "help_option_names": []}
+        words = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED, shell_complete=_files)
+        super().__init__(name, settings, self._run, [words], help=line, add_help_option=False)
+
+    def _run(self, arguments: tuple[str, ...]) -> None:
+        importlib.import_module(f"pipeline.commands.{str(self.name).replace('-', '_')}").main(list(arguments))
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        """The options that `--help` names."""
+        text = io.StringIO()
+        with contextlib.redirect_stdout(text), contextlib.suppress(SystemExit):
+            self._run(("--help",))
+        options = dict.fromkeys(re.findall(r"(?<![\w-])--[a-z][a-z-]*", text.getvalue()))
+        return [CompletionItem(option) for option in options if option.startswith(incomplete)]
+
+
+def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    return [CompletionItem(incomplete, type="file")]
+
+
 class Commands(click.Group):
     """The commands in groups; a module is imported when its command is called."""
 
@@ -52,14 +85,7 @@ class Commands(click.Group):
         """The command of a name, which reads its own arguments."""
         if cmd_name not in NAMES:
             return None
-        line = next(commands[cmd_name] for commands in COMMANDS.values() if cmd_name in commands)
-
-        def run(arguments: tuple[str, ...]) -> None:
-            importlib.import_module(f"pipeline.commands.{cmd_name.replace('-', '_')}").main(list(arguments))
-
-        arguments = click.Argument(["arguments"], nargs=-1, type=click.UNPROCESSED)
-        settings: dict[str, Any] = {"ignore_unknown_options": True, "help_option_names": []}
-        return click.Command(cmd_name, settings, run, [arguments], help=line, add_help_option=False)
+        return Command(cmd_name, next(commands[cmd_name] for commands in COMMANDS.values() if cmd_name in commands))
 
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """As click does it, but an unknown command names the nearest."""

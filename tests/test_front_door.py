@@ -36,7 +36,7 @@ def test_a_command_explains_itself_with_an_example(name):
     assert f"\n  sketchstack {name}" in told.stdout.partition("example")[2]
 
 
-def test_help_and_completion_import_no_library_of_weight():
+def test_help_imports_no_library_of_weight():
     code = """if True:
         import runpy, sys
         sys.argv = ["sketchstack", "--help"]
@@ -47,8 +47,22 @@ def test_help_and_completion_import_no_library_of_weight():
     """
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.endswith("[]\n")
-    completed = sketchstack(_SKETCHSTACK_COMPLETE="bash_complete", COMP_WORDS="sketchstack re", COMP_CWORD="1")
-    assert {"plain,report", "plain,reproduce", "plain,relabel"} <= set(completed.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("re", {"plain,report", "plain,reproduce", "plain,relabel"}),
+        ("tune lstm --tr", {"plain,--trials"}),
+        ("export-model --", {"plain,--format", "plain,--help"}),
+        ("submit --check subm", {"file,subm"}),
+    ],
+)
+def test_the_shell_completes_commands_options_and_files(typed, offered):
+    words = f"sketchstack {typed}"
+    current = str(len(words.split()) - 1)
+    completed = sketchstack(_SKETCHSTACK_COMPLETE="bash_complete", COMP_WORDS=words, COMP_CWORD=current)
+    assert set(completed.stdout.split()) == offered
 
 
 @pytest.mark.parametrize(
