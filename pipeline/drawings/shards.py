@@ -19,6 +19,7 @@ import numpy as np
 import pyarrow as pa
 import xxhash
 
+from pipeline.foundation.contents import intact
 from pipeline.foundation.errors import SketchstackError
 
 TEST = "test"
@@ -356,7 +357,7 @@ def _listed(folder: Path) -> dict[str, str]:
     """The shards of a folder of the folds with their hashes, as the summary lists them."""
     path = folder.parent / SUMMARY
     try:
-        listed: dict[str, str] = json.loads(path.read_text(encoding="utf-8"))["shards"]
+        listed: dict[str, str] = json.loads(intact(path).read_text(encoding="utf-8"))["shards"]
     except FileNotFoundError:
         return {}
     except (ValueError, KeyError, TypeError):

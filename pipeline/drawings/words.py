@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
+from pipeline.foundation.contents import intact
 from pipeline.foundation.errors import SketchstackError
 
 
@@ -54,7 +55,7 @@ def load_words(folder: Path) -> Words:
     """
     path = folder / "words.json"
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))
+        names = json.loads(intact(path).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SketchstackError(f"{path} is missing; run `dvc repro shuffle` to write the folds.") from None
     except ValueError:

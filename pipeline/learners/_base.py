@@ -26,6 +26,7 @@ from pipeline.drawings.batches import Batch, Batches, made_ahead, some_rows
 from pipeline.drawings.encodings import Distortion, identity, mirror, pen_movements, points
 from pipeline.drawings.shards import Drawings, Shards
 from pipeline.foundation.artefacts import file_hash
+from pipeline.foundation.contents import intact
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import InitialWeights, LearnerParams, Training
 from pipeline.foundation.places import MODELS
@@ -419,12 +420,12 @@ class Learner(ABC):
         """Build the network and read weights.safetensors of a folder.
 
         Raises:
-            SketchstackError: the file is missing or holds another network's weights.
+            SketchstackError: the file is missing or damaged, or holds another network's weights.
         """
         self.build()
         path = folder / "weights.safetensors"
         try:
-            self.set_weights(load_file(path))
+            self.set_weights(load_file(intact(path)))
         except (OSError, SafetensorError, KeyError, ValueError, RuntimeError) as error:
             raise SketchstackError(
                 f"{path} does not hold this network's weights ({error}); train it with `dvc repro`."

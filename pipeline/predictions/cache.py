@@ -6,6 +6,7 @@ models/<profile>/base/<learner>/fold<k>/
                               rows.npy     int64, the key_ids of oof.npy's rows
                               metrics.json MAP@3, top-1, log loss, the digest of the rows that the model was
                                            trained on, and the hashes that reading checks
+                              contents.json the hash of each file of the folder, the model's too
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.drawings.words import Words
+from pipeline.foundation.contents import check_sealed, intact, seal
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.foundation.places import places
 from pipeline.predictions import metrics
+
+FILES = ("oof.npy", "test.npy", "rows.npy", "metrics.json")
 
 
 def model_folder(learner: str, held_out: int, base: Path | None = None) -> Path:
@@ -75,10 +79,10 @@ def write_predictions(
     learner_hash: str,
     trained_on: np.ndarray,
 ) -> dict[str, Any]:
-    """Cache a model's predictions in its folder and return the metrics written beside them.
+    """Cache a model's predictions in its folder, seal it, and return the metrics written beside them.
 
     Args:
-        folder: an existing folder.
+        folder: an existing folder, which holds the model.
         oof: (rows, num_words) probabilities of the held-out rows.
         test: (test rows, num_words) probabilities.
         rows: (rows,) key_ids of `oof`'s rows.
@@ -96,6 +100,7 @@ def write_predictions(
     hashes = {"words": words.hash, "rows": rows_hash(rows), "test_rows": rows_hash(test_rows), "learner": learner_hash}
     written = {**found, "rows": len(rows), "trained_on": f"{rows_digest(trained_on):016x}", "hashes": hashes}
     (folder / "metrics.json").write_text(json.dumps(written, indent=2) + "\n")
+    seal(folder)
     return written
 
 
@@ -108,10 +113,10 @@ def open_predictions(folder: Path) -> FoldPredictions:
 
 
 def read_predictions(folder: Path, *, words: Words, learner_hash: str) -> FoldPredictions:
-    """Open a model's cached predictions, memory-mapped, after checking that they belong to these words and params.
+    """Open a model's cached predictions, memory-mapped, after checking their bytes, words and params.
 
     Raises:
-        SketchstackError: a file is missing, or a hash or a shape is not what it must be.
+        SketchstackError: a file is missing or damaged, or a hash or a shape is not what it must be.
     """
     remedy = f"run `dvc repro` to predict anew, or remove {folder} if it is in the way."
     try:
@@ -120,6 +125,9 @@ def read_predictions(folder: Path, *, words: Words, learner_hash: str) -> FoldPr
         int(opened.metrics["trained_on"], 16)
     except (OSError, EOFError, ValueError, KeyError) as error:
         raise SketchstackError(f"{folder} holds no complete predictions ({error}); {remedy}") from None
+    check_sealed(folder)
+    for name in FILES:
+        intact(folder / name)
     for name, expected in {"words": words.hash, "learner": learner_hash, "rows": rows_hash(rows)}.items():
         if hashes.get(name) != expected:
             raise SketchstackError(f"{folder} was made from other {name}: its hash is not the one in force; {remedy}")

@@ -16,6 +16,7 @@ import pyarrow as pa
 from pipeline.comparison.contenders import Contender, read
 from pipeline.drawings.shards import TEST, Shards, open_shards
 from pipeline.drawings.words import Words, load_words
+from pipeline.foundation.contents import intact
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.foundation.places import places
@@ -205,10 +206,10 @@ class Run:
         return {part: float(sum(fold[part] for fold in found)) for part in ("fit", "predict")}
 
     def made(self, path: Path, stage: str) -> Path:
-        """A file, if the stage that writes it has run."""
+        """A file, undamaged, if the stage that writes it has run."""
         if not path.exists():
             raise NotThereError(f"{path} is not there yet: `dvc repro {stage}` makes it.")
-        return path
+        return intact(path) if path.is_file() else path
 
 
 def columns(folder: Path, name: str) -> list[pa.Array]:

@@ -22,6 +22,7 @@ have the temperature of their own fold, whose model predicted them; those that i
                 calibration.json a block per learner: its temperature, log loss and calibration error before and after
                 rows.npy         int64 key_ids of the OOF rows, in the order of folds and shards; folds.npy int8,
                 labels.npy int16 beside it; test_rows.npy int64 key_ids of the test rows
+                contents.json    the hash of each file
                 <name>/          oof.npy and test.npy float16 (rows, num_words) of a meta-learner or of super_learner,
                                  weights.npz, what fitting on all rows found
 """

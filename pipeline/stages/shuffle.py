@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from pipeline.foundation.artefacts import whole_folder
+from pipeline.foundation.contents import seal
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import load_params
 from pipeline.foundation.places import places
@@ -52,6 +53,7 @@ def main() -> None:
         check_every_word(words, counts, reads)
         words.save(folder / "words.json")
         write_summary(folder, words, counts, test_rows, reasons)
+        seal(folder, folder.glob("*.*"))  # the summary has the hashes of the shards
     (places().logs / "shuffle.json").write_text(
         json.dumps({"seconds": round(time.monotonic() - start, 3)}) + "\n", encoding="utf-8"
     )

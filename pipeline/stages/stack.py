@@ -9,6 +9,7 @@ from rich.console import Console
 
 from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import whole_file, whole_folder
+from pipeline.foundation.contents import seal
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import load_params
 from pipeline.foundation.places import places
@@ -55,6 +56,7 @@ def main() -> None:
         ).stacked()
         table = score_table(learners, stacked.oof, rows)
         write_scores(folder, stacked, rows, words, table, names)
+        seal(folder)
     print_table(table, weights_by_name(stacked.models, names)[SUPER], Console(width=120))
     print_calibration(stacked.calibration, Console(width=120))
     with whole_file(places().logs / "stack" / "seconds.json") as file:

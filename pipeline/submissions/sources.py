@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.drawings.words import Words
 from pipeline.foundation.artefacts import file_hash
+from pipeline.foundation.contents import check_sealed, intact
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.foundation.places import places
@@ -65,10 +66,10 @@ def mapped(path: Path) -> np.ndarray:
     """An array of the stack, memory-mapped.
 
     Raises:
-        SketchstackError: the file is missing, or no array.
+        SketchstackError: the file is missing, damaged, or no array.
     """
     try:
-        return np.load(path, mmap_mode="r")
+        return np.load(intact(path), mmap_mode="r")
     except (OSError, ValueError) as error:
         raise SketchstackError(f"{path} cannot be read ({error}); run `dvc repro stack` to write it.") from None
 
@@ -77,9 +78,10 @@ def read_stacked_rows(folder: Path | None = None) -> StackedRows:
     """The rows of the stacked predictions.
 
     Raises:
-        SketchstackError: a file is missing, or there are not as many labels as rows.
+        SketchstackError: a file is missing or damaged, or there are not as many labels as rows.
     """
     folder = folder or places().meta
+    check_sealed(folder)
     oof, labels, test = (np.asarray(mapped(folder / f"{name}.npy")) for name in ROWS)
     if len(oof) != len(labels):
         raise SketchstackError(

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.drawings.words import Words
+from pipeline.foundation.contents import seal
 from pipeline.foundation.errors import SketchstackError
 from pipeline.predictions.cache import (
     FoldPredictions,
@@ -104,6 +105,7 @@ def test_predictions_of_other_params_are_refused(tmp_path):
 def test_rows_that_were_exchanged_afterwards_are_refused(tmp_path):
     write(tmp_path)
     np.save(tmp_path / "rows.npy", np.arange(10, 16)[::-1])
+    seal(tmp_path)
     assert "was made from other rows" in refusal(tmp_path)
 
 

@@ -15,6 +15,7 @@ from pipeline.commands import relabel
 from pipeline.commands import report as report_command
 from pipeline.drawings.shards import Shard, Shards
 from pipeline.drawings.words import spell
+from pipeline.foundation.contents import seal
 from pipeline.foundation.params import load_params
 from pipeline.raw.corrections import Correction, record
 from pipeline.report import charts, html, markdown
@@ -128,6 +129,7 @@ def test_a_word_without_rows_in_a_fold_is_shown(copied_run):
     gone = labels[0]
     labels[labels == gone] = (gone + 1) % 30
     np.save(place, labels)
+    seal(place.parent)
     sections = {each.title: each for each in report.sections_of(Run(load_params()))}
     (table,) = sections["Words"].blocks
     assert isinstance(table, Table)
@@ -139,6 +141,7 @@ def test_a_failed_prediction_is_named_in_its_place(copied_run):
     oof = np.load(place)
     oof[3] = np.nan
     np.save(place, oof)
+    seal(place.parent)
     found = missing(list(report.sections_of(Run(load_params()))))
     assert "gru: the prediction of key_id" in found["Leaderboard"]
 

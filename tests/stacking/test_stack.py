@@ -21,6 +21,7 @@ from sklearn.model_selection import PredefinedSplit, cross_val_predict
 from bench import stack_size, stacking
 from pipeline.drawings.shards import SCHEMA, SUMMARY, shard_hashes, write_shard
 from pipeline.drawings.words import Words
+from pipeline.foundation.contents import seal
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import load_params
 from pipeline.predictions import metrics
@@ -449,6 +450,7 @@ def test_a_failed_prediction_ends_the_stage_in_one_paragraph_and_leaves_what_was
     oof = np.load(path)
     oof[7] = np.nan
     np.save(path, oof)
+    seal(path.parent)
     with pytest.raises(SystemExit, match=r"(?s)leak, not_a_number: fair, fold 1, oof.npy: the prediction of row 7"):
         stack_stage.main()
     assert (project / "models/synthetic/meta/scores.json").stat().st_mtime_ns == before

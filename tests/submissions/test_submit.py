@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from pipeline.commands import submit as submit_command
 from pipeline.drawings.words import Words
 from pipeline.foundation.artefacts import file_hash
+from pipeline.foundation.contents import CONTENTS, seal
 from pipeline.foundation.environment import as_text, environment
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import fingerprint, load_params
@@ -93,6 +94,7 @@ def make_project(folder):
         np.save("models/synthetic/meta/rows.npy", rows)
         np.save("models/synthetic/meta/labels.npy", labels.astype(np.int16))
         np.save("models/synthetic/meta/test_rows.npy", test_rows)
+        seal(Path("models/synthetic/meta"))
     return folder
 
 
@@ -243,8 +245,10 @@ def test_a_learner_that_left_the_ensemble_is_submitted_no_more(project):
 
 
 def spoil(path, change):
+    """Other numbers that were written so: their hashes are right."""
     array = np.load(path)
     np.save(path, change(array))
+    seal(next(folder for folder in Path(path).parents if (folder / CONTENTS).exists()))
 
 
 def with_nan(array):

@@ -1,0 +1,100 @@
+"""The bytes of an artefact, hashed as it is written and compared as it is read, so that no damaged number is used.
+
+A sealed folder has a contents.json: the xxh3-128 of each of its files, by the path inside the folder.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
+
+import xxhash
+
+from pipeline.foundation.errors import SketchstackError
+
+CONTENTS = "contents.json"
+BLOCK = 1 << 22  # bytes read at a time
+
+
+def seal(folder: Path, files: Iterable[Path] | None = None) -> None:
+    """Write contents.json.
+
+    Args:
+        folder: an artefact whose files are all written.
+        files: those to list, where others have hashes of their own; by default every file below the folder.
+    """
+    listed = (path for path in folder.rglob("*") if path.is_file()) if files is None else files
+    hashes = {path.relative_to(folder).as_posix(): content_hash(path) for path in listed}
+    (folder / CONTENTS).write_text(json.dumps(dict(sorted(hashes.items())), indent=0) + "\n", encoding="utf-8")
+
+
+def check_sealed(folder: Path) -> None:
+    """Refuse an artefact without contents.json, whose files cannot be checked.
+
+    Raises:
+        SketchstackError: there is none.
+    """
+    if not (folder / CONTENTS).is_file():
+        raise _damaged(folder / CONTENTS, "is missing", folder)
+
+
+def intact(path: Path) -> Path:
+    """A file of an artefact, once its bytes are found to be those that were written.
+
+    A file is read for this once in a process. It passes unread where neither its folder nor the one above is sealed.
+
+    Returns:
+        The path.
+
+    Raises:
+        SketchstackError: the file is not listed or has other bytes, or contents.json is damaged.
+        OSError: the file cannot be read.
+    """
+    for folder in (path.parent, path.parent.parent):
+        if (folder / CONTENTS).is_file():
+            expected = _listed(folder / CONTENTS, *_stamp(folder / CONTENTS)).get(path.relative_to(folder).as_posix())
+            if expected is None:
+                raise _damaged(path, f"is not listed in {folder / CONTENTS}", folder)
+            if _hash_once(path, *_stamp(path)) != expected:
+                raise _damaged(path, "was cut or altered since it was written", folder)
+            break
+    return path
+
+
+def content_hash(path: Path) -> str:
+    """xxh3-128 of a file's bytes, in hexadecimal."""
+    found = xxhash.xxh3_128()
+    with path.open("rb") as file:
+        while block := file.read(BLOCK):
+            found.update(block)
+    return found.hexdigest()
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    """What changes when a file does: its number, size in bytes and time of change in nanoseconds."""
+    stat = path.stat()
+    return stat.st_ino, stat.st_size, stat.st_mtime_ns
+
+
+@cache
+def _hash_once(path: Path, *stamp: int) -> str:
+    return content_hash(path)
+
+
+@cache
+def _listed(path: Path, *stamp: int) -> dict[str, str]:
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(listed, dict):
+            return listed
+    except ValueError:
+        pass
+    raise _damaged(path, "does not list the files of its folder", path.parent)
+
+
+def _damaged(path: Path, fault: str, folder: Path) -> SketchstackError:
+    return SketchstackError(
+        f"{path} {fault}. Remove {folder} and run `dvc repro`, which restores it from DVC's cache or makes it again."
+    )
