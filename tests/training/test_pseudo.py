@@ -16,7 +16,6 @@ import numpy as np
 import pytest
 import yaml
 
-from pipeline.commands.clean import stale_outputs
 from pipeline.drawings.copies import point_hashes
 from pipeline.drawings.encodings import identity, pen_movements
 from pipeline.drawings.shards import NO_LABEL, Drawings, Shard, Shards, open_shards, shard_hashes, write_shard
@@ -24,6 +23,7 @@ from pipeline.drawings.words import Words
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params, load_params
 from pipeline.predictions.cache import model_folder, read_learner, write_predictions
+from pipeline.predictions.unused import stale_outputs
 from pipeline.raw.records import Strokes, hash_of
 from pipeline.stages import pseudo as pseudo_stage
 from pipeline.stages import stack as stack_stage
