@@ -1,4 +1,4 @@
-"""Stage `report`: the run as one HTML page. It tells times, so it is no hashed output."""
+"""Stage `report`: the run as one HTML page, which tells times and so is no hashed output, and its summary, which is."""
 
 from __future__ import annotations
 
