@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.comparison.contenders import Contender, read
+from pipeline.comparison.candidates import Candidate, read
 from pipeline.drawings.shards import TEST, Shards, open_shards
 from pipeline.drawings.words import Words, load_words
 from pipeline.foundation.contents import intact
@@ -88,7 +88,7 @@ class Run:
         """(N,) int64 of the OOF rows."""
         return np.load(self.made(places().meta / "labels.npy", "stack")).astype(np.int64)
 
-    def guesses(self, name: str) -> Contender:
+    def guesses(self, name: str) -> Candidate:
         """The OOF guesses of a name.
 
         Raises:
@@ -106,7 +106,7 @@ class Run:
         return found
 
     @cached_property
-    def _guesses(self) -> dict[str, Contender | SketchstackError]:
+    def _guesses(self) -> dict[str, Candidate | SketchstackError]:
         """What was read, and what could not be."""
         return {}
 
