@@ -127,7 +127,7 @@ def _mixed(inputs: Any, share: float) -> tuple[np.ndarray, float]:
     """
     if isinstance(inputs, tuple):
         raise SketchstackError(
-            "params.yaml: augmentation.mixup mixes pictures, and this learner takes sequences; set its mixup to 0.0."
+            "params.yaml: augmentation.mixup needs pictures, but this learner takes sequences; set its mixup to 0.0."
         )
     weight = round(share * 256)
     images = inputs.astype(np.uint16)
