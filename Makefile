@@ -31,9 +31,7 @@ $(CHECKED): $(INSTALLED) params.yaml $(wildcard pipeline/learners/*.py pipeline/
 	@touch $@
 
 repro: $(CHECKED) ## run what has changed of the pipeline, raw drawings to ranked submissions
-	@$(SKETCHSTACK) clean
-	dvc repro
-	@$(SKETCHSTACK) report --if-older
+	@$(SKETCHSTACK) repro
 
 test: $(INSTALLED) ## the fast tests, then the slow ones
 	$(PYTEST) -m 'not slow'

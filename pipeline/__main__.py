@@ -17,11 +17,12 @@ from pipeline.foundation.commandline import nearest
 # group → command → what it does, in a line; `export-model` is pipeline/commands/export_model.py.
 COMMANDS: dict[str, dict[str, str]] = {
     "run": {
+        "repro": "run what has changed, raw drawings to ranked submissions",
         "fetch": "bring a competition's raw files to data/NAME",
         "profile": "put profiles/NAME.yaml in force as params.yaml",
         "check": "check params.yaml and the data before anything is trained",
         "reproduce": "make a recorded submission again and compare its bytes",
-        "clean": "remove outputs that params.yaml no longer names",
+        "clean": "set aside models that params.yaml no longer names",
     },
     "look": {
         "report": "write the report of this run as one HTML page, or as Markdown",

@@ -52,7 +52,7 @@ def test_help_imports_no_library_of_weight():
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("re", {"plain,report", "plain,reproduce", "plain,relabel"}),
+        ("rep", {"plain,repro", "plain,report", "plain,reproduce"}),
         ("tune lstm --tr", {"plain,--trials"}),
         ("export-model --", {"plain,--format", "plain,--help"}),
         ("submit --check subm", {"file,subm"}),

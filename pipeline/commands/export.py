@@ -33,6 +33,7 @@ from pipeline.drawings.tfrecords import Values, records
 from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.commandline import Parser, count
+from pipeline.foundation.contents import check_replaceable, seal
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
@@ -43,7 +44,7 @@ from pipeline.training.feeds import loaded_learner, open_rows, parts_of
 if TYPE_CHECKING:
     import tensorflow as tf
 
-FEATURES, MADE_BY = "features.json", "sketchstack"  # in every export; a folder without it is none
+FEATURES = "features.json"
 CHUNK = 512  # rows made at a time
 FILE_SIZE = 2**27  # bytes of a TFRecord file, where their number is not given
 MEANINGS = {
@@ -87,7 +88,7 @@ def export(
         folds: to export; None for the test set.
         files: of TFRecords.
         zipped: compress TFRecords.
-        force: replace the folder even if it is no export.
+        force: replace the folder whatever it holds.
 
     Raises:
         SketchstackError: the folder is in the way or cannot be written; there is no such learner or fold, or no folds
@@ -97,7 +98,7 @@ def export(
     params, words = load_params(), load_words(places().folds)
     set_threads(params.threads)
     about: dict[str, Any] = {
-        "made_by": MADE_BY,
+        "made_by": "sketchstack",
         "kind": kind,
         "compression": "GZIP" if zipped else "",
         "learner": learner,
@@ -121,6 +122,7 @@ def export(
             words.save(beside / "words.json")
             (beside / FEATURES).write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
             (beside / "README.md").write_text(_readme(about, doc), encoding="utf-8")
+            seal(beside)
     except OSError as error:
         raise SketchstackError(f"{folder} cannot be written: {error.strerror}; choose another place.") from None
     print(f"{folder}: {len(shards):,} rows; {folder / 'README.md'} tells how to read them.")
@@ -138,24 +140,13 @@ def check_place(folder: Path, *, force: bool) -> None:
     """Refuse to replace what is no export.
 
     Raises:
-        SketchstackError: `folder` is a file, holds the folder at hand, or (without `force`) holds other things.
+        SketchstackError: `folder` is a file, holds the folder at hand, or (without `force`) holds a file that no
+            export wrote, or one that was changed since.
     """
     if folder.is_file() or Path.cwd().is_relative_to(folder.resolve()):
         raise SketchstackError(f"{folder} cannot become an export; name a folder that is not there yet.")
-    held = sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
-    if held and not force and not _is_export(folder):
-        raise SketchstackError(
-            f"{folder} is in the way: it is no export, but holds {', '.join(held[:3])}{', ...' * (len(held) > 3)}; "
-            "name another folder, or give that one up with --force."
-        )
-
-
-def _is_export(folder: Path) -> bool:
-    try:
-        about = json.loads((folder / FEATURES).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(about, dict) and about.get("made_by") == MADE_BY  # others call a file of theirs features.json too
+    if not force:
+        check_replaceable(folder)
 
 
 def _readme(about: dict[str, Any], doc: str) -> str:
@@ -390,7 +381,7 @@ def main(arguments: list[str] | None = None) -> None:
     part.add_argument("--test", action="store_true", help="the test drawings, which have no labels")
     parser.add_argument("--files", type=count, metavar="N", help="TFRecord files; of about 128 MB if not given")
     parser.add_argument("--gzip", action="store_true", help="compress TFRecords")
-    parser.add_argument("--force", action="store_true", help="replace FOLDER even if it is no export")
+    parser.add_argument("--force", action="store_true", help="replace FOLDER whatever it holds")
     given = parser.parse_args(arguments)
     if given.kind == "memmaps" and (given.files or given.gzip):
         parser.error("--files and --gzip are for tfrecords")

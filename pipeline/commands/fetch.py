@@ -62,18 +62,36 @@ def copy(folder: Path, place: Path) -> int:
     Permissions are not copied: of a folder that may only be read, the copy must still be replaceable.
 
     Raises:
-        SketchstackError: `competition_files` refuses the folder.
+        SketchstackError: `competition_files` refuses the folder, or DVC could not bring back what is replaced.
     """
     files = competition_files(folder)
     if place.is_dir() and {path.relative_to(place) for path in _files(place)} == set(files):
         _, differing, unread = filecmp.cmpfiles(folder, place, [str(file) for file in files], shallow=False)
         if not differing + unread:
             return len(files)
+    check_replaceable(place)
     with whole_folder(place) as beside:
         for file in files:
             (beside / file).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(folder / file, beside / file)
     return len(files)
+
+
+def check_replaceable(place: Path) -> None:
+    """Refuse to replace files that DVC does not have.
+
+    Raises:
+        SketchstackError: there are some in the folder.
+    """
+    if not place.is_dir() or not any(place.iterdir()):
+        return
+    pointer = place.with_name(f"{place.name}.dvc")
+    status = [sys.executable, "-m", "dvc", "status", "--quiet", str(pointer)]
+    if not pointer.exists() or subprocess.run(status, check=False, capture_output=True).returncode:
+        raise SketchstackError(
+            f"{place} holds other files, and DVC could not bring them back. Take another NAME, move the folder away, "
+            f"or let DVC keep it first: `dvc add {place}`."
+        )
 
 
 def download(place: Path) -> int:
@@ -86,6 +104,7 @@ def download(place: Path) -> int:
     command = kaggle.download_command(COMPETITION, archives)
     if kaggle.credentials() is None:
         raise SketchstackError(f"`{shlex.join(command)}` needs Kaggle credentials, and there are none. {kaggle.SETUP}")
+    check_replaceable(place)
     archives.mkdir(parents=True, exist_ok=True)
     print(f"{shlex.join(command)}  (about 76 GB with the raw drawings; what is not needed is not unpacked)", flush=True)
     kaggle.call(command, show=True)

@@ -49,6 +49,7 @@ LEGENDS = {
     "velocity": "velocity: the faster, the darker",
     "pause": "pause: the longer the wait before a stroke, the darker",
 }
+DEFAULT = Path("preview.png")
 INKS = np.array([[40, 40, 215], [60, 145, 25], [225, 80, 30]])  # of the thirds: red, green, blue
 
 
@@ -304,7 +305,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--rows", type=int, default=1, metavar="N", help="rows of a block (default 1)")
     parser.add_argument("--key-ids", type=int, nargs="+", default=[], metavar="ID", help="show these drawings")
     parser.add_argument("--test", action="store_true", help="show drawings of the test set, which have no words")
-    parser.add_argument("--out", type=Path, default=Path("preview.png"), metavar="FILE", help="default preview.png")
+    parser.add_argument(
+        "--out", type=Path, default=DEFAULT, metavar="FILE", help="a new file (%(default)s, which is replaced)"
+    )
     given = parser.parse_args(arguments)
     if bool(given.words) + bool(given.key_ids) > 1 or (given.words and given.test):
         parser.error("name words, or --key-ids, or --test (with --key-ids or without)")
@@ -314,6 +317,8 @@ def main(arguments: list[str] | None = None) -> None:
         parser.error("--augmented needs --learner, whose augmentation it shows")
     if given.rows < 1:
         parser.error("--rows must be at least 1")
+    if given.out != DEFAULT and given.out.exists():
+        raise SketchstackError(f"{given.out} is there already; name a new file with --out, or remove it first.")
     image = preview(
         given.words,
         given.key_ids,

@@ -11,6 +11,7 @@ from typing import Any
 
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.logs import noted
 from pipeline.foundation.params import load_params
 from pipeline.foundation.places import places
 
@@ -26,7 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--if-older", action="store_true", help="write it only if scores are newer than it")
     given: Any = parser.parse_args(arguments)
     if given.if_older and up_to_date():
-        print((places().logs / "closing.txt").read_text(encoding="utf-8"), end="")
+        print(noted(places().logs / "closing.json")["text"])
         return
     from pipeline.report.page import write_markdown, write_page  # seconds of imports
     from pipeline.report.run import Run
@@ -44,9 +45,9 @@ def up_to_date() -> bool:
     Not than dvc.lock: DVC writes that again whenever a stage has run, the fingerprint's too.
     """
     where = places()
-    report, closing = where.reports / "report.html", where.logs / "closing.txt"
+    report, closing = where.reports / "report.html", where.logs / "closing.json"
     shown = [where.meta / "scores.json", where.submissions / "ranking.csv", where.reports / "out_of_fold.json"]
-    if not all(file.exists() for file in (report, closing, *shown)):
+    if not all(file.exists() for file in (report, *shown)) or "text" not in noted(closing):
         return False
     return all(file.stat().st_mtime <= report.stat().st_mtime for file in shown)
 

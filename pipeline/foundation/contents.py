@@ -6,12 +6,14 @@ A sealed folder has a contents.json: the xxh3-128 of each of its files, by the p
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
 import xxhash
 
+from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.errors import SketchstackError
 
 CONTENTS = "contents.json"
@@ -98,3 +100,46 @@ def _damaged(path: Path, fault: str, folder: Path) -> SketchstackError:
     return SketchstackError(
         f"{path} {fault}. Remove {folder} and run `dvc repro`, which restores it from DVC's cache or makes it again."
     )
+
+
+@contextmanager
+def own_folder(place: Path) -> Iterator[Path]:
+    """Give a new folder to fill for people; it takes `place` when the block ends well, sealed.
+
+    What is there is replaced only if this program wrote every file of it and none has changed since.
+
+    Raises:
+        SketchstackError: it is a file, or holds something else; or as by `whole_folder`.
+    """
+    check_replaceable(place)
+    with whole_folder(place) as folder:
+        yield folder
+        seal(folder)
+
+
+def check_replaceable(place: Path) -> None:
+    """Refuse a place whose content must not be replaced, before work is done for it.
+
+    Raises:
+        SketchstackError: it is a file, or holds something that this program did not write.
+    """
+    if found := _not_ours(place):
+        raise SketchstackError(
+            f"{found} is in the way: this program did not write it, or it was changed since. Name a folder that is "
+            f"not there yet, or move it away."
+        )
+
+
+def _not_ours(place: Path) -> Path | None:
+    """What of a place must not be replaced."""
+    if not place.is_dir():
+        return place if place.exists() or place.is_symlink() else None
+    try:
+        listed = _listed(place / CONTENTS, *_stamp(place / CONTENTS))
+    except (OSError, SketchstackError):
+        listed = {}
+    for path in sorted(place.rglob("*")):
+        name = path.relative_to(place).as_posix()
+        if name != CONTENTS and not path.is_dir() and (path.is_symlink() or listed.get(name) != content_hash(path)):
+            return path
+    return None

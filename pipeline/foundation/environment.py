@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import json
+import os
 import platform
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from pipeline.foundation.artefacts import whole_file
+from pipeline.foundation.logs import note, noted
 from pipeline.foundation.places import places
 
 LIBRARIES = (
@@ -19,6 +19,7 @@ LIBRARIES = (
 
 
 GPUS = Path("/proc/driver/nvidia/gpus")
+CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def environment() -> dict[str, str]:
@@ -47,6 +48,15 @@ def processor() -> str:
     return models[0] if models else platform.processor() or platform.machine()
 
 
+def memory_limit() -> int:
+    """Bytes of memory that this machine, or the container that this runs in, allows for all its processes."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    try:
+        return min(total, int(CGROUP_LIMIT.read_text()))
+    except (OSError, ValueError):  # no control group, or `max`
+        return total
+
+
 def as_text(known: dict[str, str]) -> str:
     """An environment in one line."""
     return "; ".join(f"{name}={version}" for name, version in known.items())
@@ -69,8 +79,7 @@ def record_environment(hashes: Sequence[str]) -> None:
     """
     now = as_text(environment())
     made = dict.fromkeys(hashes, now) | _recorded()
-    with whole_file(_record()) as file:
-        file.write_text(json.dumps({"made": made}, indent=1) + "\n")
+    note(_record(), {"made": made})
 
 
 def recorded_environment(sha256: str) -> str:
@@ -80,8 +89,5 @@ def recorded_environment(sha256: str) -> str:
 
 def _recorded() -> dict[str, str]:
     """Environments by the SHA-256 of what was made; none where the note is missing or damaged."""
-    try:
-        made = json.loads(_record().read_text())["made"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return {}
+    made = noted(_record()).get("made")
     return made if isinstance(made, dict) else {}

@@ -33,6 +33,11 @@ class Places:
         return Path(MODELS, self.profile, "base")
 
     @property
+    def unused(self) -> Path:
+        """Models that params.yaml no longer names, set aside; never a DVC output."""
+        return Path(MODELS, self.profile, "unused")
+
+    @property
     def curves(self) -> Path:
         """Learning curves, a CSV per learner and fold."""
         return Path(MODELS, self.profile, "curves")

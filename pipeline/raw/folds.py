@@ -23,7 +23,9 @@ import numpy as np
 from pipeline.drawings.shards import NO_LABEL, SUMMARY, TEST, shard_hashes
 from pipeline.drawings.strokes import Rows
 from pipeline.drawings.words import Words
+from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.logs import luxury
 from pipeline.foundation.params import Params
 from pipeline.foundation.places import places
 from pipeline.raw.corrections import CORRECTIONS
@@ -142,9 +144,14 @@ def write_rejects(path: Path, reads: Iterable[Read]) -> Counter[str]:
             writer.writerows(read.dropped)
             reasons.update(read.reasons)
             reasons.update(reject.kind for reject in read.dropped)
-    places().logs.mkdir(parents=True, exist_ok=True)
-    shutil.copy(path, rejects_copy())
+    _copy_rejects(path)
     return reasons
+
+
+@luxury
+def _copy_rejects(path: Path) -> None:
+    with whole_file(rejects_copy()) as file:
+        shutil.copyfile(path, file)
 
 
 def check_counts(rows: int, kept: int, reasons: Counter[str], max_rejected: float) -> None:

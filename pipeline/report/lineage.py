@@ -15,6 +15,7 @@ from pipeline.drawings.shards import SUMMARY
 from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.environment import environment
 from pipeline.foundation.git import git
+from pipeline.foundation.logs import seconds_of
 from pipeline.foundation.nested import flattened
 from pipeline.foundation.places import places
 from pipeline.report.blocks import Block, Chart, Missing, Palette, Table
@@ -88,11 +89,11 @@ def _costs(run: Run) -> Table:
 def _times(run: Run) -> Iterator[tuple[str, float | None]]:
     """Seconds of each stage that notes them, as it did last; None if logs/ has none."""
     shuffled, stacked = places().logs / "shuffle.json", places().logs / "stack" / "seconds.json"
-    yield "shuffle", json.loads(shuffled.read_text())["seconds"] if shuffled.exists() else None
+    yield "shuffle", seconds_of(shuffled).get("seconds")
     for name in run.params.base_learners:
         spent = run.seconds(name)
         yield f"train {name}, all folds", sum(spent.values()) if spent else None
-    yield "stack", sum(json.loads(stacked.read_text()).values()) if stacked.exists() else None
+    yield "stack", sum(seconds_of(stacked).values()) or None
 
 
 def against_the_leaderboard(run: Run) -> list[Block]:

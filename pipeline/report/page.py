@@ -8,8 +8,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from pipeline.foundation.artefacts import whole_file, whole_folder
+from pipeline.foundation.artefacts import whole_file
+from pipeline.foundation.contents import check_replaceable, own_folder
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.logs import note
 from pipeline.foundation.places import places
 from pipeline.report import data, html, lineage, markdown, scores, suspects, words
 from pipeline.report.blocks import Block, Chart, Missing, Section
@@ -73,8 +75,7 @@ def write_page(run: Run) -> None:
     place = places().reports / "report.html"
     with whole_file(place) as file:
         file.write_text(html.page(_title(run), summary(run), sections), encoding="utf-8")
-    with whole_file(places().logs / "closing.txt") as file:
-        file.write_text(closing(run) + "\n", encoding="utf-8")
+    note(places().logs / "closing.json", {"text": closing(run)})
     print(closing(run))
     _check_made(sections)
 
@@ -93,10 +94,12 @@ def write_markdown(run: Run, place: Path) -> None:
     """Write the report as <place>/report.md with pictures beside it.
 
     Raises:
+        SketchstackError: the folder holds something that this program did not write.
         SystemExit: as `write_page`.
     """
+    check_replaceable(place)
     sections = list(sections_of(run, png))
-    with whole_folder(place) as folder:
+    with own_folder(place) as folder:
         markdown.write(_title(run), summary(run), sections, folder)
     print(f"Written to {place}.")
     _check_made(sections)

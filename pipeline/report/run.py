@@ -18,6 +18,7 @@ from pipeline.drawings.shards import TEST, Shards, open_shards
 from pipeline.drawings.words import Words, load_words
 from pipeline.foundation.contents import intact
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.logs import seconds_of
 from pipeline.foundation.params import Params
 from pipeline.foundation.places import places
 from pipeline.predictions.cache import cached_share
@@ -200,9 +201,9 @@ class Run:
     def seconds(self, name: str) -> dict[str, float] | None:
         """Seconds of fitting and predicting, all folds together, as logs/ noted them last; None if it has none."""
         files = [places().logs / name / f"fold{fold}" / "seconds.json" for fold in self.params.folds]
-        if not all(file.exists() for file in files):
+        found = [seconds_of(file) for file in files]
+        if not all({"fit", "predict"} <= fold.keys() for fold in found):
             return None
-        found = [json.loads(file.read_text()) for file in files]
         return {part: float(sum(fold[part] for fold in found)) for part in ("fit", "predict")}
 
     def made(self, path: Path, stage: str) -> Path:

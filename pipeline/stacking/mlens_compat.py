@@ -17,6 +17,7 @@ from __future__ import annotations
 import collections
 import collections.abc
 import gc
+import math
 import os
 import sys
 import tempfile
@@ -27,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from pipeline.foundation.artefacts import reserve
 
 QUIET = {"MLENS_VERBOSE": "N", "MLENS_BACKEND": "threading", "MLENS_TMPDIR": str(Path(tempfile.gettempdir(), "mlens"))}
 TOUCHED = (*QUIET, "JOBLIB_START_METHOD")
@@ -73,7 +76,9 @@ def mapped_predictions(folder: Path | None) -> Iterator[None]:
 
     def mapped(self: BaseProcessor, task: Any, job: str, threading: bool) -> None:
         with tempfile.TemporaryFile(dir=folder) as file:  # goes with the last use of the array
-            self.job.predict_out = np.memmap(file, np.float32, "w+", shape=task.shape(job))
+            shape = task.shape(job)
+            reserve(file, 4 * math.prod(shape))
+            self.job.predict_out = np.memmap(file, np.float32, "r+", shape=shape)
 
     if folder is not None:
         ParallelProcessing._gen_prediction_array = mapped

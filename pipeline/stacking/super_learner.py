@@ -41,6 +41,7 @@ import numba
 import numpy as np
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from pipeline.foundation.artefacts import reserve
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.foundation.progress import progress_bar
@@ -162,7 +163,10 @@ class Stack:
     def _file(self, name: str, which: str, rows: int) -> np.ndarray:
         (self.folder / name).mkdir(exist_ok=True)
         place = self.folder / name / f"{which}.npy"
-        return np.lib.format.open_memmap(place, "w+", np.float16, (rows, self.num_words))
+        array: np.ndarray = np.lib.format.open_memmap(place, "w+", np.float16, (rows, self.num_words))
+        with place.open("rb+") as file:
+            reserve(file, place.stat().st_size)
+        return array
 
     def fitted(self, positions: np.ndarray) -> tuple[SuperLearner, dict[str, Calibrated]]:
         """Build a SuperLearner and fit it on some OOF rows.

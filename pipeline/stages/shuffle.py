@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,6 +10,7 @@ from tempfile import TemporaryDirectory
 from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.contents import seal
 from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.logs import note
 from pipeline.foundation.params import load_params
 from pipeline.foundation.places import places
 from pipeline.raw.corrections import CORRECTIONS, check_found, corrections_of
@@ -54,9 +54,7 @@ def main() -> None:
         words.save(folder / "words.json")
         write_summary(folder, words, counts, test_rows, reasons)
         seal(folder, folder.glob("*.*"))  # the summary has the hashes of the shards
-    (places().logs / "shuffle.json").write_text(
-        json.dumps({"seconds": round(time.monotonic() - start, 3)}) + "\n", encoding="utf-8"
-    )
+    note(places().logs / "shuffle.json", {"seconds": round(time.monotonic() - start, 3)})
 
 
 if __name__ == "__main__":

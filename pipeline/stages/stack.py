@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import json
 
 from rich.console import Console
 
 from pipeline.drawings.words import load_words
-from pipeline.foundation.artefacts import whole_file, whole_folder
+from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.contents import seal
 from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.logs import note
 from pipeline.foundation.params import load_params
 from pipeline.foundation.places import places
 from pipeline.predictions.cache import read_learner
@@ -59,8 +59,7 @@ def main() -> None:
         seal(folder)
     print_table(table, weights_by_name(stacked.models, names)[SUPER], Console(width=120))
     print_calibration(stacked.calibration, Console(width=120))
-    with whole_file(places().logs / "stack" / "seconds.json") as file:
-        file.write_text(json.dumps(stacked.seconds) + "\n")
+    note(places().logs / "stack" / "seconds.json", stacked.seconds)
 
 
 if __name__ == "__main__":

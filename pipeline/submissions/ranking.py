@@ -16,6 +16,7 @@ score of a base learner should come out a little higher than its out-of-fold sco
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ from rich.console import Console
 from rich.table import Table
 
 from pipeline.drawings.words import Words, load_words
-from pipeline.foundation.artefacts import file_hash, whole_file
+from pipeline.foundation.artefacts import file_hash, whole_folder
 from pipeline.foundation.environment import record_environment
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params, learner_of
@@ -158,10 +159,13 @@ def _commonest(guesses: np.ndarray) -> np.ndarray:
     return np.argsort(-counts, kind="stable")[:GUESSES]
 
 
-def write_entry(entry: Entry, place: int, *, test: np.ndarray, asked: np.ndarray, words: Words, params: Params) -> None:
-    """Write one submission and its manifest; both get their names only when the submission has passed its checks.
+def write_entry(
+    folder: Path, entry: Entry, place: int, *, test: np.ndarray, asked: np.ndarray, words: Words, params: Params
+) -> None:
+    """Write one submission, check it as it is on disk, and write its manifest.
 
     Args:
+        folder: takes both.
         entry: the submission.
         place: its rank, from 1.
         test: (T,) key_ids of the rows of its guesses.
@@ -170,11 +174,11 @@ def write_entry(entry: Entry, place: int, *, test: np.ndarray, asked: np.ndarray
         params: those in force.
     """
     guesses, missing = in_sample_order(entry.guesses, test, asked)
-    with whole_file(places().submissions / f"{entry.name}.csv") as file:
-        write_submission(file, asked, guesses, words)
-        check_submission(file, asked, known_words(params.sample_path))
-        written = file_hash(file)
-    shared = {str(file): file_hash(file) for file in (places().folds / "words.json", params.sample_path)}
+    file = folder / f"{entry.name}.csv"
+    write_submission(file, asked, guesses, words)
+    check_submission(file, asked, known_words(params.sample_path))
+    written = file_hash(file)
+    shared = {str(path): file_hash(path) for path in (places().folds / "words.json", params.sample_path)}
     manifest = {
         "name": entry.name,
         "rank": place,
@@ -187,8 +191,7 @@ def write_entry(entry: Entry, place: int, *, test: np.ndarray, asked: np.ndarray
         "inputs": {**shared, **entry.source.hashes},
         "params": made_from(entry.source, params),
     }
-    with whole_file(places().submissions / f"{entry.name}.json") as file:
-        file.write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+    file.with_suffix(".json").write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
 
 
 def made_from(source: Source, params: Params) -> dict[str, Any]:
@@ -202,23 +205,24 @@ def made_from(source: Source, params: Params) -> dict[str, Any]:
     return {**shared, "learners": learners, **pseudo, **stack}
 
 
-def clear(folder: Path) -> None:
-    """Remove what an earlier run wrote: a learner that has left the ensemble must not be ranked on."""
-    for pattern in ("*.csv", "*.json", ".*.partial"):
-        for path in folder.glob(pattern):
-            path.unlink()
+def keep_others(former: Path, folder: Path) -> None:
+    """Copy what is not of an earlier run: a submission of one's own stays; one that has left the ensemble goes."""
+    ours = {"ranking.csv", *(f"{path.stem}{ending}" for path in former.glob("*.json") for ending in (".csv", ".json"))}
+    for path in sorted(former.glob("*")):
+        if path.name not in ours and not (folder / path.name).exists():
+            copy = shutil.copytree if path.is_dir() else shutil.copy2
+            copy(path, folder / path.name)
 
 
-def write_ranking(manifests: list[dict[str, Any]]) -> None:
-    """Write ranking.csv: a line a submission, best first."""
+def write_ranking(folder: Path, manifests: list[dict[str, Any]]) -> None:
+    """Write ranking.csv: a line per submission, best first."""
     columns = "rank,name,oof_map3,low,high,best_three,sha256"
     lines = [
         f"{known['rank']},{known['name']},{known['oof']['map3']:.6f},{known['oof']['low']:.6f},{known['oof']['high']:.6f},"
         f"{str(known['best_three']).lower()},{known['sha256']}"
         for known in manifests
     ]
-    with whole_file(places().submissions / "ranking.csv") as file:
-        file.write_text("\n".join([columns, *lines, ""]), encoding="utf-8")
+    (folder / "ranking.csv").write_text("\n".join([columns, *lines, ""]), encoding="utf-8")
 
 
 def print_ranking(manifests: list[dict[str, Any]]) -> None:
@@ -248,10 +252,11 @@ def write_submissions(params: Params) -> None:
         check_drawable(rows.labels, words)
     sources = list(open_sources(params, words, rows))
     entries = rank([entry for source in sources for entry in enter(source, rows, words, params)])
-    clear(places().submissions)
-    for place, entry in enumerate(entries, 1):
-        write_entry(entry, place, test=rows.test, asked=asked, words=words, params=params)
-    manifests = read_manifests()
-    write_ranking(manifests)
+    with whole_folder(places().submissions) as folder:
+        for place, entry in enumerate(entries, 1):
+            write_entry(folder, entry, place, test=rows.test, asked=asked, words=words, params=params)
+        manifests = read_manifests(folder)
+        write_ranking(folder, manifests)
+        keep_others(places().submissions, folder)
     record_environment([manifest["sha256"] for manifest in manifests])
     print_ranking(manifests)

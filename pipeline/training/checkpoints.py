@@ -44,6 +44,7 @@ class Checkpoint:
         self.last, self.before = folder / "last.safetensors", folder / "before.safetensors"
         self.made_from, self.seconds, self.steps = made_from, seconds, steps
         self._written = time.monotonic()
+        self._warned = False
 
     def due(self, step: int) -> bool:
         """Whether to write a resume point after step number `step`."""
@@ -52,14 +53,22 @@ class Checkpoint:
         return self.seconds is not None and time.monotonic() - self._written >= self.seconds
 
     def write(self, state: State, progress: dict[str, Any]) -> None:
-        """Write the state of a run after a step; the previous last.safetensors becomes before.safetensors."""
+        """Write the state of a run after a step; the previous last.safetensors becomes before.safetensors.
+
+        If it cannot be written, the run continues and prints one warning.
+        """
         state = {name: np.asarray(array, order="C") for name, array in state.items()}
         note = {"made_from": json.dumps(self.made_from), "progress": json.dumps(progress)}
-        with whole_file(self.last) as file:
-            # Not save_file: if it is killed, it leaves a temporary file behind.
-            file.write_bytes(save(state, {**note, "hash": _hash(state, note)}))
-            if self.last.exists():
-                self.last.replace(self.before)
+        try:
+            with whole_file(self.last) as file:
+                # Not save_file: if it is killed, it leaves a temporary file behind.
+                file.write_bytes(save(state, {**note, "hash": _hash(state, note)}))
+                if self.last.exists():
+                    self.last.replace(self.before)
+        except (OSError, SketchstackError) as error:
+            if not self._warned:
+                print(f"warning: no resume point can be written ({error}); training continues without.", flush=True)
+            self._warned = True
         self._written = time.monotonic()
 
     def read(self) -> ResumePoint | None:

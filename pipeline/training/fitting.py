@@ -7,20 +7,21 @@ A base learner of the first round has its learner's name. One of the second roun
 from __future__ import annotations
 
 import csv
-import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from pipeline.drawings.encodings import set_threads
 from pipeline.drawings.shards import SUMMARY, TEST, Shards, open_shards
 from pipeline.drawings.words import load_words
-from pipeline.foundation.artefacts import file_hash, whole_file, whole_folder
+from pipeline.foundation.artefacts import alone, file_hash, whole_file, whole_folder
 from pipeline.foundation.environment import versions
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.fingerprints import project
+from pipeline.foundation.logs import luxury, note
 from pipeline.foundation.params import Params, learner_of
 from pipeline.foundation.places import places
 from pipeline.learners._base import EpochRow, Learner, load_learner
@@ -81,29 +82,33 @@ def fit_and_predict(
     )
     learner.launch(params.devices)
     checkpoint = _checkpoint(params, name, held_out, made_from or {})
-    log = _curve_log(name, held_out) if learner.rank == 0 else _no_log
-    learner.fit(training, checkpoint, f"{name} fold {held_out}", log)
     if learner.rank > 0:
+        learner.fit(training, checkpoint, f"{name} fold {held_out}", _no_log)
         return
-    fitted = time.monotonic()
-    cached = held_out_rows.first(cached_share(len(held_out_rows), params))
-    with whole_folder(model_folder(name, held_out)) as folder:
-        learner.save(folder)
-        metrics = write_predictions(
-            folder,
-            oof=learner.predict_proba(cached),
-            test=learner.predict_proba(test_rows),
-            rows=cached.key_id,
-            test_rows=test_rows.key_id,
-            labels=cached.word,
-            words=words,
-            learner_hash=params.learner_hash(name),
-            trained_on=training.key_id[~np.isin(training.key_id, test_rows.key_id)],  # test rows have no true words
-        )
-    with whole_file(places().curves / name / f"fold{held_out}.csv") as file:
-        _write_curve(file, learner.curve)
-    checkpoint.remove()
-    _log_times(name, held_out, fit=learner.seconds, predict=time.monotonic() - fitted)
+    with alone(model_folder(name, held_out)):
+        learner.fit(training, checkpoint, f"{name} fold {held_out}", _curve_log(name, held_out))
+        fitted = time.monotonic()
+        cached = held_out_rows.first(cached_share(len(held_out_rows), params))
+        with whole_folder(model_folder(name, held_out)) as folder:
+            learner.save(folder)
+            metrics = write_predictions(
+                folder,
+                oof=learner.predict_proba(cached),
+                test=learner.predict_proba(test_rows),
+                rows=cached.key_id,
+                test_rows=test_rows.key_id,
+                labels=cached.word,
+                words=words,
+                learner_hash=params.learner_hash(name),
+                # Test rows have pseudo-labels, not true words.
+                trained_on=training.key_id[~np.isin(training.key_id, test_rows.key_id)],
+            )
+        with whole_file(places().curves / name / f"fold{held_out}.csv") as file:
+            _write_curve(file, learner.curve)
+        checkpoint.remove()
+    # Times go to logs/, not to an output: an output that holds times never has the same hash twice.
+    spent = {"fit": round(learner.seconds, 1), "predict": round(time.monotonic() - fitted, 1)}
+    note(places().logs / name / f"fold{held_out}" / "seconds.json", spent)
     print(f"{name} fold {held_out}: MAP@3 {metrics['map3']:.4f}, top-1 {metrics['top1']:.4f}", flush=True)
 
 
@@ -126,21 +131,19 @@ def _no_log(row: EpochRow) -> None:
 
 def _curve_log(name: str, held_out: int) -> Callable[[EpochRow], None]:
     """Log each epoch to logs/<base learner>/fold<k> through dvclive, as training goes."""
-    from dvclive import Live
+    live: list[Any] = []  # opened with the first epoch
 
-    live = Live(
-        str(places().logs / name / f"fold{held_out}"),
-        dvcyaml=None,
-        save_dvc_exp=False,
-        report=None,
-        monitor_system=False,
-    )
-
+    @luxury
     def log(row: EpochRow) -> None:
-        live.step = row.epoch
+        from dvclive import Live
+
+        if not live:
+            where = str(places().logs / name / f"fold{held_out}")
+            live.append(Live(where, dvcyaml=None, save_dvc_exp=False, report=None, monitor_system=False))
+        live[0].step = row.epoch
         for metric in ("learning_rate", "loss", "top1"):
-            live.log_metric(metric, getattr(row, metric))
-        live.make_summary()
+            live[0].log_metric(metric, getattr(row, metric))
+        live[0].make_summary()
 
     return log
 
@@ -150,9 +153,3 @@ def _write_curve(path: Path, curve: list[EpochRow]) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(EpochRow._fields)
         writer.writerows([row.epoch, *(float(np.float32(value)) for value in row[1:])] for row in curve)
-
-
-def _log_times(name: str, held_out: int, **seconds: float) -> None:
-    """Write times to logs/, not to an output: an output that holds times never has the same hash twice."""
-    path = places().logs / name / f"fold{held_out}" / "seconds.json"
-    path.write_text(json.dumps({part: round(value, 1) for part, value in seconds.items()}) + "\n")

@@ -111,9 +111,7 @@ def _no_sure_drawing(params: Params, held_out: int, best: np.ndarray) -> str:
         held_out: the fold.
         best: (T,) highest probability of each test drawing.
     """
-    highest = (
-        f"its highest probability is {best.max():.3f}" if len(best) else "they all duplicate drawings of that fold"
-    )
+    highest = f"its highest probability is {best.max():.3f}" if len(best) else "all duplicate drawings of that fold"
     shares = {level: np.mean(best >= level) for level in LOWER if len(best) and best.max() >= level}
     told = ", ".join(f"{level} would take {share:.2%}" for level, share in list(shares.items())[:3])
     return (

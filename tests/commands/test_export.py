@@ -331,7 +331,7 @@ def test_an_export_replaces_another_and_nothing_else(damage, home, tmp_path):
     run_main(export_module, "memmaps", tmp_path / "mine", "--folds", 0)  # an empty folder is nobody's
     (tmp_path / "mine/features.json").write_text(damage)
     told = failing_main(export_module, "memmaps", tmp_path / "mine")
-    assert "mine is in the way: it is no export, but holds README.md, features.json, key_ids.npy, ...;" in told
+    assert "mine/features.json is in the way: this program did not write it, or it was changed since." in told
     run_main(export_module, "tfrecords", tmp_path / "mine", "--folds", 1, "--force")
     assert (tmp_path / "mine/00000-of-00001.tfrecord").exists()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "out"]
@@ -352,6 +352,10 @@ def test_an_export_that_fails_leaves_what_was_there(home, tmp_path, monkeypatch)
     assert list(tmp_path.iterdir()) == [tmp_path / "out"]
 
 
+def files(home):
+    return sorted(path for path in home.rglob("*") if ".partial" not in path.parts)
+
+
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
@@ -359,16 +363,16 @@ def test_an_export_that_fails_leaves_what_was_there(home, tmp_path, monkeypatch)
         (["tfrecords", "out", "--folds", 0, 3], "no fold 3; params.yaml has folds 0, 1, 2"),
         (["memmaps", "params.yaml"], "params.yaml cannot become an export"),
         (["memmaps", "."], r"\. cannot become an export"),
-        (["memmaps", "folds", "--test"], "folds is in the way"),
-        (["memmaps", "params.yaml/out"], "params.yaml/out cannot be written: Not a directory"),
+        (["memmaps", "folds", "--test"], r"folds/\S+ is in the way"),
+        (["memmaps", "params.yaml/out"], "params.yaml/out cannot be written: (Not a directory|File exists)"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_a_paragraph(arguments, told, home):
-    before = sorted(home.rglob("*"))
+    before = files(home)
     with pytest.raises(SystemExit) as failed:
         run_main(export_module, *arguments)
     assert re.search(told, " ".join(str(failed.value.code).split()))
-    assert sorted(home.rglob("*")) == before
+    assert files(home) == before
 
 
 def test_without_folds_the_remedy_is_told(tmp_path, monkeypatch):

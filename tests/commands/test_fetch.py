@@ -65,7 +65,33 @@ def test_a_copy_of_a_folder_that_may_only_be_read_can_be_replaced(source):
     source.chmod(0o755)
 
 
-def test_copying_again_touches_nothing_and_a_changed_source_replaces_all(source):
+@pytest.fixture
+def kept_by_dvc(monkeypatch):
+    """DVC has every file, so any may be replaced."""
+    monkeypatch.setattr(data, "check_replaceable", lambda place: None)
+
+
+def test_files_that_dvc_does_not_have_are_never_replaced(source):
+    write_files(Path("data/mini"), {"train_simplified/ant.csv": "mine", "notes.txt": "mine"})
+    with pytest.raises(SketchstackError, match=r"data/mini holds other files.*`dvc add data/mini`"):
+        copy(source, Path("data/mini"))
+    assert contents(Path("data/mini"))["notes.txt"] == "mine"
+
+
+def test_files_that_dvc_can_bring_back_are_replaced_until_they_change(source, capsys):
+    subprocess.run(["git", "init", "--quiet"], check=True)
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True, capture_output=True)
+    data.main(["mini", "--from", str(source)])
+    (source / "test_simplified.csv").write_text("another")
+    data.main(["mini", "--from", str(source)])
+    assert contents(Path("data/mini"))["test_simplified.csv"] == "another"
+    Path("data/mini/train_simplified/ant.csv").write_text("mine")
+    with pytest.raises(SystemExit, match="holds other"):
+        data.main(["mini", "--from", str(source)])
+    assert contents(Path("data/mini"))["train_simplified/ant.csv"] == "mine"
+
+
+def test_copying_again_touches_nothing_and_a_changed_source_replaces_all(source, kept_by_dvc):
     copy(source, Path("data/mini"))
     before = Path("data/mini").stat().st_ino
     copy(source, Path("data/mini"))
@@ -172,7 +198,7 @@ def test_a_broken_archive_is_named(tmp_path):
         unpack(tmp_path / "all.zip", tmp_path / "out")
 
 
-def test_the_competition_is_downloaded_and_unpacked(tmp_path, monkeypatch):
+def test_the_competition_is_downloaded_and_unpacked(tmp_path, monkeypatch, kept_by_dvc):
     """A `kaggle` of our own puts the archive where the real one would."""
     archive = write_archive(tmp_path / "made.zip", FILES | {"train_raw/ant.csv": "raw"})
     fake = tmp_path / "bin/kaggle"

@@ -1,10 +1,19 @@
 """Artefacts are whole or absent, whatever happens while they are written."""
 
 import hashlib
+import os
+import resource
+import shutil
+import subprocess
+import sys
+from pathlib import Path
 
+import numpy as np
 import pytest
 
-from pipeline.foundation.artefacts import file_hash, whole_file, whole_folder
+from pipeline.foundation.artefacts import alone, file_hash, reserve, tidy, whole_file, whole_folder
+from pipeline.foundation.errors import SketchstackError
+from tests.conftest import ROOT
 
 
 def fail_half_way(writing, *inside):
@@ -69,3 +78,159 @@ def test_a_failure_leaves_the_old_file_untouched(tmp_path):
 def test_a_file_hash_is_the_sha256_of_its_bytes(tmp_path):
     (tmp_path / "file").write_bytes(b"sketch")
     assert file_hash(tmp_path / "file") == hashlib.sha256(b"sketch").hexdigest()
+
+
+# ---- inside a project: what is unfinished is below .partial/, and one process writes at a time
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text("profile: synthetic\n")
+    return tmp_path
+
+
+def test_what_is_unfinished_is_never_where_outputs_are_hashed(project):
+    with whole_folder(Path("models/synthetic/base/lstm/fold0")) as folder:
+        assert folder == project / ".partial/models--synthetic--base--lstm--fold0"
+        (folder / "oof.npy").write_text("half")
+        assert [path.name for path in project.iterdir() if path.name != "params.yaml"] == [".partial"]
+    assert Path("models/synthetic/base/lstm/fold0/oof.npy").exists()
+    assert [path.name for path in Path(".partial").iterdir()] == ["locks"]
+
+
+def test_an_artefact_on_another_disk_is_written_beside_its_place(project, tmp_path_factory):
+    disk = tmp_path_factory.mktemp("disk")
+    Path("folds").symlink_to(disk)
+    with whole_folder(Path("folds/synthetic")) as folder:
+        assert folder == disk / ".synthetic.partial"
+        (folder / "words.json").write_text("new")
+    assert (disk / "synthetic/words.json").read_text() == "new"
+    assert Path("folds").is_symlink()
+
+
+def test_a_link_in_an_artefact_s_place_is_followed(project):
+    Path("elsewhere").mkdir()
+    Path("elsewhere/old").write_text("old")
+    Path("folds").symlink_to("elsewhere")
+    with whole_folder(Path("folds")) as folder:
+        (folder / "words.json").write_text("new")
+    assert Path("folds").is_symlink()
+    assert [path.name for path in Path("elsewhere").iterdir()] == ["words.json"]
+    Path("target.csv").write_text("old")
+    Path("ledger.csv").symlink_to("target.csv")
+    with whole_file(Path("ledger.csv")) as file:
+        file.write_text("new")
+    assert Path("target.csv").read_text() == "new"
+
+
+def test_a_file_in_a_folder_s_place_is_replaced(project):
+    Path("reports").write_text("a file")
+    with whole_folder(Path("reports")) as folder:
+        (folder / "scores.txt").write_text("new")
+    assert Path("reports/scores.txt").read_text() == "new"
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from pipeline.foundation.artefacts import whole_folder
+with whole_folder(Path("folds/synthetic")) as folder:
+    (folder / "half").write_text("half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.fixture
+def writer(project):
+    """Another process that is writing folds/synthetic."""
+    command = [sys.executable, "-c", HOLD]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "writing\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_writer_is_refused_by_the_name_of_the_first(writer):
+    with (
+        pytest.raises(SketchstackError, match=rf"folds/synthetic is being written by process {writer.pid} \(-c\)"),
+        whole_folder(Path("folds/synthetic")),
+    ):
+        pass
+    assert tidy() == []
+    assert Path(".partial/folds--synthetic/half").exists()
+
+
+def test_what_a_killed_writer_has_left_is_removed_and_said(writer):
+    writer.kill()
+    writer.wait()
+    assert tidy() == ["removed .partial/folds--synthetic, which a stopped run had left unfinished"]
+    with whole_folder(Path("folds/synthetic")) as folder:
+        assert list(folder.iterdir()) == []
+
+
+def test_the_right_to_write_can_be_taken_twice_by_one_process(project):
+    with alone(Path("models/fold0")), whole_folder(Path("models/fold0")) as folder:
+        (folder / "oof.npy").write_text("new")
+    with alone(Path("models/fold0")):
+        pass
+
+
+# ---- a disk that is full
+
+
+@pytest.fixture
+def no_file_beyond(monkeypatch):
+    """A function that lets no file of this process grow beyond some bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def limit(size):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+
+    yield limit
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def reserved(path):
+    with path.open("wb") as file:
+        reserve(file, 200_000)
+
+
+def filled(folder, write):
+    with whole_folder(folder) as beside:
+        (beside / "first").write_bytes(bytes(70_000))
+        write(beside / "oof.npy")
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda path: path.write_bytes(bytes(200_000)),
+        lambda path: np.save(path, np.zeros(50_000)),
+        reserved,
+    ],
+    ids=["bytes", "numpy", "reserved"],
+)
+def test_a_full_disk_is_told_with_figures_and_leaves_what_was_there(write, project, no_file_beyond):
+    Path("models").mkdir()
+    Path("models/oof.npy").write_text("old")
+    no_file_beyond(100_000)
+    told = r"models cannot be written: .*MB of it were written, and .* MB of disk space are free at"
+    with pytest.raises(SketchstackError, match=told):
+        filled(Path("models"), write)
+    assert Path("models/oof.npy").read_text() == "old"
+    assert [path.name for path in Path(".partial").iterdir()] == ["locks"]
+
+
+def test_what_is_in_the_way_and_cannot_be_removed_is_named(project, monkeypatch):
+    def refused(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (project / ".partial/folds").mkdir(parents=True)
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    told = r"\.partial/folds is left of a run that was stopped, and cannot be removed \(Permission denied\)"
+    with pytest.raises(SketchstackError, match=told), whole_folder(Path("folds")):
+        pass

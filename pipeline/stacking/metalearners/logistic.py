@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Iterable
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 import numpy as np
 from pydantic import Field
 
+from pipeline.foundation.artefacts import reserve
 from pipeline.stacking.metalearners._base import (
     BaseMetaLearner,
     Probabilities,
@@ -130,7 +130,7 @@ def _features(P: Probabilities, rows: np.ndarray) -> np.ndarray:
     """Log probabilities of some rows, (N, num_learners * num_words) float32, in a file that goes with the array."""
     shape = len(rows), P.shape[1] * P.shape[2]
     with tempfile.TemporaryFile() as file:
-        os.posix_fallocate(file.fileno(), 0, 4 * shape[0] * shape[1])  # a full disk is an error here, not a crash below
+        reserve(file, 4 * shape[0] * shape[1])
         found = np.memmap(file, np.float32, "r+", shape=shape)
     for chunk in chunks(len(rows)):
         found[chunk] = log_probabilities(P[rows[chunk]]).reshape(chunk.stop - chunk.start, -1)

@@ -1,0 +1,1 @@
+"""What a small run survives: kills, full disks, damaged files, odd environments, a Kaggle that misbehaves."""

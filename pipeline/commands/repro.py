@@ -1,0 +1,70 @@
+"""Run what has changed of the pipeline: `dvc repro`, with what a killed run needs before and what people read after.
+
+Before: a dvc.lock that a kill has cut is restored from its last good copy or from git, unfinished artefacts are
+removed, models that params.yaml no longer names are set aside. After: the report, if it is older than the scores, and
+the scores; or why a stage was killed.
+"""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from pipeline.foundation.artefacts import tidy
+from pipeline.foundation.commandline import Parser
+from pipeline.foundation.dvc import keep_lock, restore_lock, restore_rwlock, run_dvc
+from pipeline.foundation.environment import memory_limit
+from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
+from pipeline.foundation.params import load_params
+from pipeline.predictions.unused import set_aside
+
+COUNTS = Path("/proc/vmstat")
+
+
+def killed_for_memory(kills: int) -> str:
+    """What to say if the system has killed processes for memory since there were so many such kills; else nothing."""
+    if oom_kills() <= kills:
+        return ""
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
+    return (
+        f"the system killed a stage for lack of memory: one process of this run held up to {peak / 1e9:.1f} GB, and "
+        f"this machine allows {memory_limit() / 1e9:.1f} GB for all. Close other programs, or lower `batch_size` of "
+        f"that learner (or `stack.dense_rows` for the stage stack) in params.yaml; the same command goes on from where "
+        f"it was."
+    )
+
+
+def oom_kills() -> int:
+    """How many processes the system has killed for lack of memory since it started; 0 where it does not tell."""
+    lines = COUNTS.read_text(encoding="utf-8").splitlines() if COUNTS.exists() else []
+    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
+
+
+@one_paragraph_errors
+def main(arguments: list[str] | None = None) -> None:
+    """Run what has changed of the pipeline, raw drawings to ranked submissions, and write the report."""
+    parser = Parser("repro", main.__doc__, "sketchstack repro", "sketchstack repro stack")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="of dvc.yaml, with what it needs; all if not given")
+    parser.add_argument("--force", action="store_true", help="run stages that have not changed, too")
+    given: Any = parser.parse_args(arguments)
+    params = load_params()
+    done = [restore_lock(), restore_rwlock(), *tidy()]
+    done += [f"moved {folder}, which params.yaml no longer names, to {place}" for folder, place in set_aside(params)]
+    for line in filter(None, done):
+        print(line, flush=True)
+    keep_lock()
+    kills = oom_kills()
+    code = run_dvc([*(["--force"] if given.force else []), *given.stages])
+    keep_lock()
+    if code:
+        if reason := killed_for_memory(kills):
+            raise SketchstackError(reason)
+        sys.exit(code)
+    sys.exit(subprocess.run([sys.executable, "-m", "pipeline", "report", "--if-older"], check=False).returncode)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+"""Fitted models that params.yaml no longer names: models/<profile>/base is hashed whole, so they are set aside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.foundation.params import Params
+from pipeline.foundation.places import places
+
+
+def stale_outputs(params: Params, base: Path | None = None) -> list[Path]:
+    """The folders of a base learner that is not trained, or of a fold that is not in `folds`."""
+    base = base or places().base
+    named = {base / name / f"fold{held_out}" for name in params.base_learners for held_out in params.folds}
+    learners = [folder for folder in sorted(base.glob("*")) if folder.is_dir()]
+    gone = [folder for folder in learners if folder.name not in params.base_learners]
+    folds = [fold for folder in learners if folder not in gone for fold in sorted(folder.glob("fold*"))]
+    return gone + [fold for fold in folds if fold not in named]
+
+
+def set_aside(params: Params) -> list[tuple[Path, Path]]:
+    """Move the stale outputs out of the folder that is hashed; from where to where."""
+    moves = []
+    for folder in stale_outputs(params):
+        wanted = places().unused / folder.relative_to(places().base)
+        free = next(path for path in (wanted, *(wanted.with_name(f"{wanted.name}.{n}") for n in range(1, 10**6)))
+                    if not path.exists())  # fmt: skip
+        free.parent.mkdir(parents=True, exist_ok=True)
+        folder.rename(free)
+        moves.append((folder, free))
+    return moves
