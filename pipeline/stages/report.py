@@ -1,4 +1,4 @@
-"""Stage `report`: the run as one HTML page. It tells times, so it is no hashed output."""
+"""Stage `report`: the run as one HTML page. It contains times, so DVC does not hash it."""
 
 from __future__ import annotations
 
