@@ -197,7 +197,7 @@ def test_a_thousand_changed_bytes_are_each_found(competition):
 def test_another_valid_submission_is_told_from_the_one_of_the_manifest(competition):
     file, sample = competition / "mine.csv", competition / "sample.csv"
     file.write_bytes(sample.read_bytes())
-    with pytest.raises(SketchstackError, match=r"is valid, but not the file that .*mine.json was written for"):
+    with pytest.raises(SketchstackError, match=r"is valid, but it is not the file of .*mine.json"):
         check_file(file, sample)
     (competition / "mine.json").unlink()
     assert check_file(file, sample) == ROWS
