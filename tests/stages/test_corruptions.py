@@ -81,7 +81,7 @@ def row_dropped(lines: Lines, row: int, random: Random) -> tuple[Lines, str]:
 
 def row_twice(lines: Lines, row: int, random: Random) -> tuple[Lines, str]:
     after = int(random.integers(row, ROWS + 1))
-    told = f"row {after + 1} (line {after + 2}): key_id {parted(lines[row])[0]} again"
+    told = f"row {after + 1} (line {after + 2}): key_id {parted(lines[row])[0]} is repeated"
     return [*lines[: after + 1], lines[row], *lines[after + 1 :]], told
 
 
