@@ -111,7 +111,7 @@ def test_onnx_gives_the_probabilities_of_any_number_of_drawings(name, home, tmp_
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model.onnx"]
     told = capsys.readouterr().out
     assert "Over 300 drawings of fold 1 they differ from the learner's probabilities by at most" in told
-    assert float(told.split("own by ")[1].split()[0]) < TOLERANCE
+    assert float(told.split("at most ")[1].split()[0]) < TOLERANCE
     session = onnxruntime.InferenceSession(tmp_path / "new" / "model.onnx", providers=["CPUExecutionProvider"])
     check_description(session.get_modelmeta().custom_metadata_map, name)
     assert [each.name for each in session.get_inputs()] == NAMES[name]

@@ -78,7 +78,7 @@ def test_a_sheet_that_is_being_filled_in_is_not_written_over(copied_run):
         ),
         ("7,barm,barn", "has the word 'barm'"),
         ("7x,barn,cat", "which is not a 64-bit integer"),
-        ("5,barn,cat", "has the key_id 5 again"),
+        ("5,barn,cat", "repeats the key_id 5"),
     ],
 )
 def test_a_bad_line_of_a_sheet_is_named_and_nothing_is_recorded(copied_run, line, said):

@@ -268,13 +268,13 @@ def with_nan(array):
         (
             "models/synthetic/meta/rows.npy",
             lambda rows: rows + 1,
-            "alpha does not have the rows of models/synthetic/meta",
+            "alpha does not have the rows of models",
         ),
         ("models/synthetic/meta/labels.npy", lambda labels: labels[1:], "rows.npy has 120 rows, labels.npy 119"),
         (
             "models/synthetic/meta/test_rows.npy",
             lambda rows: rows[1:],
-            "does not have the rows of models/synthetic/meta",
+            "does not have the rows of models",
         ),
         ("models/synthetic/meta/test_rows.npy", lambda rows: rows - 1, "the sample submission lacks key_id"),
         ("models/synthetic/meta/super_learner/test.npy", lambda array: array[:, 1:], "test.npy (48, 5)"),
@@ -369,7 +369,7 @@ CORRUPTIONS = {
     "row lost": (lambda row: content(VALID[:row] + VALID[row + 1 :]), "5 rows instead of 6"),
     "row lost, by key": (
         lambda row: content(VALID[:row] + VALID[row + 1 :]),
-        "which the sample has in this row, is missing",
+        "the sample has in this row, is missing",
     ),
     "row twice": (lambda row: content([*VALID[: row + 1], *VALID[row:]]), "is repeated"),
     "order": (
