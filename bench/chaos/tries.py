@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bench.chaos.home import Done
 
-TRACEBACK = re.compile(r"Traceback \(most recent call last\)|^\S*Error: ", re.MULTILINE)
+TRACEBACK = re.compile(r"Traceback \(most recent call last\)|^\w[\w.]*Error: ", re.MULTILINE)
 
 
 @dataclass(frozen=True)

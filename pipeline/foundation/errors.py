@@ -87,10 +87,11 @@ def no_room(place: Path, error: OSError, written: int) -> SketchstackError:
     """
     reason = FULL.get(error.errno or errno.ENOSPC, "the disk is full")
     home = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
+    free = f"{shutil.disk_usage(home).free / 1e6:,.1f} MB of disk space are free at {home}"
+    remedy = "Raise that limit" if error.errno == errno.EFBIG else "Make room"
     return SketchstackError(
-        f"{place} cannot be written: {reason}. {written / 1e6:,.1f} MB of it were written, and "
-        f"{shutil.disk_usage(home).free / 1e6:,.1f} MB of disk space are free at {home}. Make room and run the same "
-        f"command again; what was there before is untouched."
+        f"{place} cannot be written: {reason}. {written / 1e6:,.1f} MB of it were written, and {free}. {remedy} and "
+        f"run the same command again; what was there before is untouched."
     )
 
 

@@ -154,7 +154,7 @@ def _copy_rejects(path: Path) -> None:
         shutil.copyfile(path, file)
 
 
-def check_counts(rows: int, kept: int, reasons: Counter[str], max_rejected: float) -> None:
+def check_counts(rows: int, kept: int, reasons: Counter[str], max_rejected: float, rejects: Path) -> None:
     """Print the numbers of rows, and stop if rows are missing or too many were rejected.
 
     Raises:
@@ -172,8 +172,16 @@ def check_counts(rows: int, kept: int, reasons: Counter[str], max_rejected: floa
         common = "; ".join(f"{reason} ({count} rows)" for reason, count in reasons.most_common(3))
         raise SketchstackError(
             f"{unwanted} of {rows} rows were rejected, more than shuffle.max_rejected ({max_rejected:.2%}): {common}. "
+            f"The first is {_first_reject(rejects)}. "
             f"{rejects_copy()} lists each with its file and line; fix the files or raise shuffle.max_rejected."
         )
+
+
+def _first_reject(rejects: Path) -> str:
+    """The place of the first row in rejects.csv that is not a correction, as text."""
+    with rejects.open(newline="", encoding="utf-8") as file:
+        row = next(row for row in csv.DictReader(file) if not row["reason"].startswith(str(CORRECTIONS)))
+    return f"line {row['line']} of {row['file']}"
 
 
 def check_every_word(words: Words, counts: np.ndarray, reads: Sequence[Read]) -> None:

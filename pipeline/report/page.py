@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.contents import check_replaceable, own_folder
-from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.errors import SketchstackError, refused_by_the_system
 from pipeline.foundation.logs import note
 from pipeline.foundation.places import places
 from pipeline.report import data, html, lineage, markdown, scores, suspects, words
@@ -48,6 +48,8 @@ def sections_of(run: Run, draw: Callable[[Chart], str | bytes] = svg) -> Iterato
             yield Section(title, [replace(b, drawn=draw(b)) if isinstance(b, Chart) else b for b in blocks])
         except SketchstackError as error:
             yield Section(title, [Missing(str(error))])
+        except OSError as error:
+            yield Section(title, [Missing(refused_by_the_system(error))])
         except Exception as error:  # whatever is wrong with one section, the others are worth reading
             traceback.print_exc()
             yield Section(title, [Missing(f"{FAILED} ({type(error).__name__}: {error}); please report it.")])

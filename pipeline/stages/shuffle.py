@@ -47,7 +47,7 @@ def main() -> None:
             counts, test_rows = write_shards(params, words, reads, parts, folder)
             reasons = write_rejects(folder / "rejects.csv", reads)
         rows_in, rows_out = sum(read.rows for read in reads), int(counts.sum()) + test_rows
-        check_counts(rows_in, rows_out, reasons, params.shuffle.max_rejected)
+        check_counts(rows_in, rows_out, reasons, params.shuffle.max_rejected, folder / "rejects.csv")
         if len(corrected):
             print(f"{len(corrected):,} rows changed or dropped by {CORRECTIONS}", flush=True)
         check_every_word(words, counts, reads)

@@ -183,7 +183,10 @@ def stale_submissions() -> str:
     dvc = shutil.which(command[0], path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     asked = subprocess.run([dvc or "dvc", *command[1:]], check=False, capture_output=True, text=True)
     if asked.returncode:
-        return f"`{' '.join(command)}` failed: {asked.stderr.strip().splitlines()[-1:]}"
+        told = [line for line in asked.stderr.splitlines() if line.startswith("ERROR")] or asked.stderr.splitlines()[
+            -1:
+        ]
+        return f"`{' '.join(command)}` failed: {' '.join(told)}"
     changes = json.loads(asked.stdout or "{}").get("submit", [])
     return "; ".join(
         f"{kind}: {', '.join(what)}" for change in changes if isinstance(change, dict) for kind, what in change.items()

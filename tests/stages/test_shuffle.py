@@ -528,7 +528,7 @@ def test_a_share_of_rejects_within_the_limit_is_passed(tmp_path):
 
 def test_lost_rows_stop_the_stage():
     with pytest.raises(SketchstackError, match="10 rows in, but 8 rows out and 1 rejected: rows were lost"):
-        check_counts(10, 8, Counter({"drawing is not JSON": 1}), 1.0)
+        check_counts(10, 8, Counter({"drawing is not JSON": 1}), 1.0, Path("rejects.csv"))
 
 
 def test_a_word_that_loses_all_its_rows_stops_the_stage(tmp_path):
