@@ -1,4 +1,4 @@
-"""How often the 95% interval of a comparison holds the true difference, over simulated pairs of learners."""
+"""How often the 95% interval of a comparison covers the true difference, over simulated pairs of learners."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from bench.tables import RESULTS, Bar, Measured, Row, record, show
-from pipeline.comparison.contenders import Contender
+from pipeline.comparison.candidates import Candidate
 from pipeline.comparison.statistics import compare
 from pipeline.drawings.words import Words
 from pipeline.foundation.errors import one_paragraph_errors
@@ -30,7 +30,7 @@ def places(difficulty: np.ndarray, skill: float) -> np.ndarray:
 
 def made_up(
     name: str, labels: np.ndarray, difficulty: np.ndarray, skill: float, random: np.random.Generator, folds: int = FOLDS
-) -> Contender:
+) -> Candidate:
     """A learner that guesses rows by their difficulty and its skill, and chance.
 
     Args:
@@ -45,7 +45,7 @@ def made_up(
     wrong = (labels[:, None] + 1 + np.arange(3)) % len(WORDS)
     guesses = np.where(np.arange(3) == reached[:, None], labels[:, None], wrong)
     rows = np.arange(len(labels))
-    return Contender(name, guesses, rows, labels, rows * folds // len(labels), WORDS)
+    return Candidate(name, guesses, rows, labels, rows * folds // len(labels), WORDS)
 
 
 def expected(skill: float, random: np.random.Generator) -> float:

@@ -85,7 +85,7 @@ def test_ctrl_c_is_one_line():
         "@one_paragraph_errors\ndef main(): raise KeyboardInterrupt\nmain()"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (130, "\nStopped; the same command goes on.\n")
+    assert (done.returncode, done.stderr) == (130, "\nStopped; run the same command again to resume.\n")
 
 
 @pytest.mark.parametrize("word", ["x; touch hacked", "it's", "$(touch hacked)", "`touch hacked`", "a  b"])

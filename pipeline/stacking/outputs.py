@@ -1,4 +1,4 @@
-"""What stacking writes beside its predictions: rows, scores, weights, temperatures, confusions."""
+"""Files that stacking writes besides its predictions: rows, scores, weights, temperatures, confusions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ERRORS = ("log_loss", "ece")
 def write_scores(
     folder: Path, stacked: Stacked, rows: Rows, words: Words, table: pd.DataFrame, learners: Sequence[str]
 ) -> None:
-    """Write the rows, the scores, the weights and the temperatures beside what stacking has written."""
+    """Write the rows, the scores, the weights and the temperatures into the folder of the stack."""
     named = {"rows": rows.key_ids, "labels": rows.labels, "folds": rows.folds, "test_rows": rows.test_key_ids}
     for name, values in named.items():
         np.save(folder / f"{name}.npy", values)

@@ -1,4 +1,4 @@
-"""Stage `report`: the run as one HTML page, which tells times and so is no hashed output, and its summary, which is."""
+"""Stage `report`: the run as one HTML page, which contains times, so DVC hashes its summary alone."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def test_suspects_go_out_with_pictures_and_come_back_as_corrections_that_shuffle
     capsys.readouterr()
     run_main(relabel, "--take", f"look/{relabel.SHEET}")
     said = capsys.readouterr().out
-    assert "7 lines of corrections.csv are new or other; 1 rows" in said
+    assert "7 lines of corrections.csv are new or changed; 1 rows" in said
     assert len(read_corrections()) == 7
     before = load_words(copied_run / "folds/synthetic")
     run_main(shuffle_stage)
@@ -72,10 +72,13 @@ def test_a_sheet_that_is_being_filled_in_is_not_written_over(copied_run):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("7,barn,barm", r"row 2 \(line 3\) has the word 'barm', which is none of the 30 of the folds; there is bear"),
+        (
+            "7,barn,barm",
+            r"row 2 \(line 3\) has the word 'barm', which is not one of the 30 words.*: bear",
+        ),
         ("7,barm,barn", "has the word 'barm'"),
         ("7x,barn,cat", "which is not a 64-bit integer"),
-        ("5,barn,cat", "has the key_id 5 again"),
+        ("5,barn,cat", "repeats the key_id 5"),
     ],
 )
 def test_a_bad_line_of_a_sheet_is_named_and_nothing_is_recorded(copied_run, line, said):

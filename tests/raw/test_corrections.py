@@ -81,12 +81,12 @@ def test_what_corrections_drop_does_not_count_as_rejected(tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (f"{FOLDER},999,ant,bee", "corrects key_id 999 of the word 'ant', but data/synthetic has no such row"),
+        (f"{FOLDER},999,ant,bee", "corrects key_id 999 of the word 'ant', but data/synthetic has no such readable row"),
         (f"{FOLDER},3,bee,ant", "corrects key_id 3 of the word 'bee'"),
         (f"{FOLDER},3,ant,beee", "row 1 (line 2): data/synthetic has no word 'beee'; write one of its 3 words"),
         (f"{FOLDER},3,antt,bee", "has no word 'antt'"),
-        (f"{FOLDER},3.0,ant,bee", "row 1 (line 2) is no correction"),
-        (f"{FOLDER},3,ant,", "is no correction"),
+        (f"{FOLDER},3.0,ant,bee", "row 1 (line 2) is not a correction"),
+        (f"{FOLDER},3,ant,", "is not a correction"),
         (f"{FOLDER},3,ant", "has 3 fields, but the header names 4"),
         (f"{FOLDER},3,ant,bee\n{FOLDER},3,ant,drop", "row 2 (line 3) corrects 3 of data/synthetic again"),
     ],

@@ -209,7 +209,7 @@ def test_fits_that_stacks_share_change_nothing(dense, learners, rows, tmp_path):
             np.testing.assert_array_equal(shared.oof[each], alone.oof[each], err_msg=f"{name}: {each}")
 
 
-def test_rows_at_other_temperatures_are_fitted_anew(learners, rows, tmp_path):
+def test_rows_at_other_temperatures_are_fitted_again(learners, rows, tmp_path):
     CountingMean.fits, temperatures = 0, tmp_path / "temperatures.npy"
     for temperature in (1.0, 2.0, 2.0):
         np.save(temperatures, np.full(len(rows.facts), temperature, np.float32))

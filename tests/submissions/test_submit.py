@@ -265,9 +265,17 @@ def with_nan(array):
             "super_learner has probabilities that are not numbers",
         ),
         ("models/synthetic/base/beta/fold1/test.npy", with_nan, "beta has probabilities that are not numbers"),
-        ("models/synthetic/meta/rows.npy", lambda rows: rows + 1, "alpha is of other rows than models/synthetic/meta"),
+        (
+            "models/synthetic/meta/rows.npy",
+            lambda rows: rows + 1,
+            "alpha does not have the rows of models",
+        ),
         ("models/synthetic/meta/labels.npy", lambda labels: labels[1:], "rows.npy has 120 rows, labels.npy 119"),
-        ("models/synthetic/meta/test_rows.npy", lambda rows: rows[1:], "other rows than models/synthetic/meta"),
+        (
+            "models/synthetic/meta/test_rows.npy",
+            lambda rows: rows[1:],
+            "does not have the rows of models",
+        ),
         ("models/synthetic/meta/test_rows.npy", lambda rows: rows - 1, "the sample submission lacks key_id"),
         ("models/synthetic/meta/super_learner/test.npy", lambda array: array[:, 1:], "test.npy (48, 5)"),
         (
@@ -359,8 +367,11 @@ CORRUPTIONS = {
     "other digits": (lambda row: replaced(row, "１７,ant cat baseball"), "is not a 64-bit integer"),
     "strange key_id": (lambda row: replaced(row, "99,ant cat baseball"), "key_id 99 is not in the sample"),
     "row lost": (lambda row: content(VALID[:row] + VALID[row + 1 :]), "5 rows instead of 6"),
-    "row lost, by key": (lambda row: content(VALID[:row] + VALID[row + 1 :]), "which the sample has there, is missing"),
-    "row twice": (lambda row: content([*VALID[: row + 1], *VALID[row:]]), "again"),
+    "row lost, by key": (
+        lambda row: content(VALID[:row] + VALID[row + 1 :]),
+        "the sample has in this row, is missing",
+    ),
+    "row twice": (lambda row: content([*VALID[: row + 1], *VALID[row:]]), "is repeated"),
     "order": (
         lambda row: content([*VALID[row + 1 :], *VALID[: row + 1]]) if row < 5 else content(VALID[::-1]),
         "order:",
@@ -369,7 +380,7 @@ CORRUPTIONS = {
     "no header": (lambda row: content(VALID[1:], header=VALID[0]), "the header is"),
     "carriage returns": (lambda row: content(VALID, end="\r\n"), "carriage return"),
     "one carriage return": (lambda row: changed(row, ",", ",\r"), "carriage return"),
-    "no last line end": (lambda row: content(VALID)[:-1], "the last line has none"),
+    "no last line end": (lambda row: content(VALID)[:-1], "the last line has no line feed"),
     "byte order mark": (lambda row: b"\xef\xbb\xbf" + content(VALID), "byte order mark"),
     "latin-1": (lambda row: changed(row, "a", "\xe4").decode().encode("latin-1"), "is not UTF-8"),
     "utf-16": (lambda row: content(VALID).decode().encode("utf-16"), "is not UTF-8"),
@@ -418,7 +429,7 @@ def test_a_key_id_that_a_float_rounded_is_told_from_its_neighbour():
 
 def test_a_swap_of_two_rows_is_named_where_it_starts():
     rows = [VALID[0], VALID[2], VALID[1], *VALID[3:]]
-    assert found(content(rows)) == [f"row 2 (line 3): order: key_id 17 stands where the sample has {BIG} (and 1 more)"]
+    assert found(content(rows)) == [f"row 2 (line 3): order: key_id 17 is where the sample has {BIG} (and 1 more)"]
 
 
 def test_several_faults_come_in_one_paragraph(tmp_path):
@@ -690,7 +701,7 @@ def test_a_broken_ledger_is_not_written_over(tmp_path):
     path = tmp_path / "ledger.csv"
     record(ENTRY, path)
     path.write_text(path.read_text() + "half a li")
-    with pytest.raises(SketchstackError, match="line 3 is no line of the ledger"):
+    with pytest.raises(SketchstackError, match="line 3 does not have the columns"):
         record(ENTRY, path)
     assert path.read_text().endswith("half a li")
 
