@@ -11,7 +11,6 @@ from typing import Any
 
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import one_paragraph_errors
-from pipeline.foundation.logs import noted
 from pipeline.foundation.params import load_params
 from pipeline.foundation.places import places
 
@@ -27,7 +26,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--if-older", action="store_true", help="write it only if it is older than the scores")
     given: Any = parser.parse_args(arguments)
     if given.if_older and up_to_date():
-        print(noted(places().logs / "closing.json")["text"])
+        print((places().reports / "summary.txt").read_text(encoding="utf-8"), end="")
         return
     from pipeline.report.page import write_markdown, write_page  # these imports take seconds
     from pipeline.report.run import Run
@@ -45,9 +44,9 @@ def up_to_date() -> bool:
     It is not compared with dvc.lock: DVC rewrites that after every stage, including `fingerprint`.
     """
     where = places()
-    report, closing = where.reports / "report.html", where.logs / "closing.json"
+    report, told = where.reports / "report.html", where.reports / "summary.txt"
     shown = [where.meta / "scores.json", where.submissions / "ranking.csv", where.reports / "out_of_fold.json"]
-    if not all(file.exists() for file in (report, *shown)) or "text" not in noted(closing):
+    if not all(file.exists() for file in (report, told, *shown)):
         return False
     return all(file.stat().st_mtime <= report.stat().st_mtime for file in shown)
 

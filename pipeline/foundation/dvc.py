@@ -29,7 +29,7 @@ def restore_lock() -> str:
 
     What ran since is not lost: DVC takes it from its run cache.
     """
-    if not LOCK.exists() or _is_lock(LOCK.read_bytes()):
+    if not LOCK.exists() or (_is_lock(_read(LOCK)) and not _is_beginning(_read(LOCK), _read(COPY))):
         return ""
     for name, text in (("its last good copy", _read(COPY)), ("the last commit", git("show", f"HEAD:{LOCK}").encode())):
         if _is_lock(text):
@@ -69,6 +69,11 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def _is_beginning(text: bytes, whole: bytes) -> bool:
+    """Whether a text was cut where it is YAML all the same."""
+    return len(text) < len(whole) and whole.startswith(text)
 
 
 def _is_lock(text: bytes) -> bool:

@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import resource
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -55,6 +56,20 @@ def memory_limit() -> int:
         return min(total, int(CGROUP_LIMIT.read_text()))
     except (OSError, ValueError):  # no control group, or `max`
         return total
+
+
+def allocate_within(limit: int) -> None:
+    """Let an allocation beyond a limit fail: a batch that cannot fit is cut before the system kills the process.
+
+    A driver of GPUs reserves more than it uses, so nothing is limited where there is one.
+
+    Args:
+        limit: in bytes, of the data of this process.
+    """
+    if not GPUS.exists():
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def as_text(known: dict[str, str]) -> str:

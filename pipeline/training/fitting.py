@@ -18,7 +18,7 @@ from pipeline.drawings.encodings import set_threads
 from pipeline.drawings.shards import SUMMARY, TEST, Shards, open_shards
 from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import alone, file_hash, whole_file, whole_folder
-from pipeline.foundation.environment import versions
+from pipeline.foundation.environment import allocate_within, memory_limit, versions
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.fingerprints import project
 from pipeline.foundation.logs import luxury, note
@@ -75,6 +75,7 @@ def fit_and_predict(
             hashes is refused.
     """
     set_threads(params.threads)
+    allocate_within(memory_limit())
     words, held_out_rows, test_rows = (
         load_words(places().folds),
         open_folds([held_out]),

@@ -512,8 +512,9 @@ def test_too_many_rejects_stop_the_stage_and_leave_the_old_folds(tmp_path, capsy
     text = failing_shuffle(tmp_path)
     assert text == (
         "Error: 8 of 36 rows were rejected, more than shuffle.max_rejected (5.00%): drawing has no strokes (3 rows); "
-        "line is not CSV (2 rows); 5 fields in place of 6 (2 rows). logs/synthetic/rejects.csv lists each with its "
-        "file and line; fix the files or raise shuffle.max_rejected."
+        "line is not CSV (2 rows); 5 fields in place of 6 (2 rows). The first is line 14 of "
+        "data/synthetic/train_simplified/ant.csv. logs/synthetic/rejects.csv lists each with its file and line; fix "
+        "the files or raise shuffle.max_rejected."
     )
     assert contents(tmp_path / "folds/synthetic") == before
     rejects = rejected(tmp_path / "logs/synthetic" / "rejects.csv")
