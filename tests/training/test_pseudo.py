@@ -239,7 +239,7 @@ def test_the_error_of_an_unsure_teacher_shows_what_lower_thresholds_would_take(h
     assert "seresnet gives no test drawing a probability of pseudo.confidence (0.6) with fold 0 held out" in text
     best = planted(0)[COPIES:].max(axis=1)
     shares = ", ".join(f"{level} would take {np.mean(best >= level):.2%}" for level in (0.5, 0.4, 0.3))
-    assert f"its highest probability is 0.580; {shares}. Lower it" in text
+    assert f"its highest probability is 0.580; {shares}. Lower pseudo" in text
 
 
 def test_a_test_set_of_duplicates_alone_is_refused(home):
