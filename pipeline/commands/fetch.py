@@ -19,7 +19,7 @@ from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.submissions import kaggle
-from pipeline.submissions.troubles import SETUP
+from pipeline.submissions.troubles import SETUP, KaggleError
 
 DATA = Path("data")
 COMPETITION = "quickdraw-doodle-recognition"
@@ -89,9 +89,11 @@ def download(place: Path) -> int:
         raise SketchstackError(f"`{shlex.join(command)}` needs Kaggle credentials, and there are none. {SETUP}")
     archives.mkdir(parents=True, exist_ok=True)
     print(f"{shlex.join(command)}  (about 76 GB with the raw drawings; what is not needed is not unpacked)", flush=True)
-    kaggle.call(command, kaggle.DOWNLOAD_SECONDS, show=True)
+    answer, archive = kaggle.call(command, kaggle.DOWNLOAD_SECONDS, show=True), archives / f"{COMPETITION}.zip"
+    if not archive.exists():  # some errors end with exit code 0
+        raise KaggleError(f"`{shlex.join(command)}` has left no {archive}", answer.text)
     with whole_folder(place) as beside:
-        unpack(archives / f"{COMPETITION}.zip", beside)
+        unpack(archive, beside)
         files = competition_files(beside)
     shutil.rmtree(archives)
     return len(files)

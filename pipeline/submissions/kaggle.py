@@ -19,6 +19,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
 
@@ -32,6 +33,7 @@ STATUS_SECONDS = 60.0  # between two lines about a wait
 ASK_SECONDS = 120.0  # limits of one run of the command: to read a list, to send a file of some MB, to download 76 GB
 SUBMIT_SECONDS = 1800.0
 DOWNLOAD_SECONDS = 48 * 3600.0
+REST_SECONDS = 5.0  # for the last output of a command that has ended
 BACKOFF_SECONDS, BACKOFF_LIMIT_SECONDS = 10.0, 300.0
 PAGE_SIZE = 200  # the most that Kaggle gives; the command prints no token of a second page
 
@@ -166,19 +168,20 @@ class _Gathered(threading.Thread):
 
     def __init__(self, pipe: IO[bytes], show: bool) -> None:
         super().__init__(daemon=True)
-        self._pipe, self._show, self._pieces = pipe, show, list[bytes]()
+        self._descriptor, self._show, self._pieces = pipe.fileno(), show, list[bytes]()
         self.start()
 
     def run(self) -> None:
-        while piece := os.read(self._pipe.fileno(), 65_536):
-            self._pieces.append(piece)
-            if self._show:
-                del self._pieces[:-20]
-                sys.stderr.write(piece.decode(errors="replace"))
-                sys.stderr.flush()
+        with suppress(OSError):  # the pipe was closed: a process that the command has left behind holds its other end
+            while piece := os.read(self._descriptor, 65_536):
+                self._pieces.append(piece)
+                if self._show:
+                    del self._pieces[:-20]
+                    sys.stderr.write(piece.decode(errors="replace"))
+                    sys.stderr.flush()
 
     def text(self) -> str:
-        self.join()
+        self.join(REST_SECONDS)
         return b"".join(self._pieces).decode(errors="replace").replace("\r\n", "\n")
 
 
@@ -298,7 +301,7 @@ def wait_for_score(competition: str, mark: str, *, ignored: Collection[str] = ()
         SketchstackError: it was not scored within half an hour, or the list cannot be read.
     """
     begun, pause, hindrance = time.monotonic(), POLL_SECONDS, ""
-    told = _Status(left)
+    told = Status("the score", left)
     while time.monotonic() - begun < PATIENCE_SECONDS:
         try:
             found = [each for each in submissions(competition, mark).found if each.ref not in ignored]
@@ -327,16 +330,18 @@ def _still_sent(error: KaggleError) -> SketchstackError:
     )
 
 
-class _Status:
+class Status:
     """Prints the status of a wait: where it changes, and once a minute."""
 
-    def __init__(self, left: str) -> None:
+    def __init__(self, waits_for: str, left: str = "") -> None:
+        self._waits_for = waits_for
         self._left = f"; {left}" if left else ""
         self._status, self._due = "", 0.0
 
     def tell(self, status: str, seconds: float) -> None:
+        """Print a status after so many seconds of waiting, if it is due."""
         if status == self._status and seconds < self._due:
             return
         self._status, self._due = status, seconds + STATUS_SECONDS
         minutes, rest = divmod(round(seconds), 60)
-        print(f"  waiting for the score, {minutes} min {rest:02d} s: {status}{self._left}", flush=True)
+        print(f"  waiting for {self._waits_for}, {minutes} min {rest:02d} s: {status}{self._left}", flush=True)

@@ -136,16 +136,23 @@ def _listed(entry: ledger.Entry, mark: str) -> list[kaggle.Submission]:
 
 def _has_arrived(entry: ledger.Entry, mark: str, begun: outbox.Upload) -> bool:
     """Whether the upload of an earlier run is in Kaggle's list; it is given some time to appear there."""
-    end = max(begun.since + kaggle.PATIENCE_SECONDS if begun.accepted else time.time() + LISTING_SECONDS, time.time())
+    start = time.time()
+    end = max(begun.since + kaggle.PATIENCE_SECONDS if begun.accepted else start + LISTING_SECONDS, start)
     said = "Kaggle has accepted it" if begun.accepted else "it is not known whether it arrived"
-    print(f"An earlier run sent {entry.name} on {begun.clock}; {said}. Looking for it in Kaggle's list.", flush=True)
+    print(
+        f"An earlier run sent {entry.name} on {begun.clock}; {said}. Kaggle's list is read for up to "
+        f"{(end - start) / 60:.0f} minutes; if it is not there then, it is sent again.",
+        flush=True,
+    )
+    told = kaggle.Status("its place in the list")
     while True:
+        last = time.time() >= end
         if any(each.ref not in begun.before for each in _listed(entry, mark)):
             return True
-        if time.time() >= end:
+        if last:
             print(f"It is not in Kaggle's list, so {entry.name} is sent again.", flush=True)
             return False
-        print(f"  not in the list yet; looking for up to {max(end - time.time(), 1):.0f} seconds more", flush=True)
+        told.tell("not in the list yet", time.time() - start)
         time.sleep(kaggle.POLL_SECONDS)
 
 
@@ -254,7 +261,10 @@ def stale_submissions() -> str:
     asked = subprocess.run([dvc or "dvc", *command[1:]], check=False, capture_output=True, text=True)
     if asked.returncode:
         return f"`{' '.join(command)}` failed: {asked.stderr.strip().splitlines()[-1:]}"
-    changes = json.loads(asked.stdout or "{}").get("submit", [])
+    try:
+        changes = json.loads(asked.stdout or "{}").get("submit", [])
+    except ValueError:
+        return f"`{' '.join(command)}` printed no JSON: {asked.stdout.strip().splitlines()[-1:]}"
     return "; ".join(
         f"{kind}: {', '.join(what)}" for change in changes if isinstance(change, dict) for kind, what in change.items()
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.commands import submit as submit_command
-from pipeline.submissions import kaggle
+from pipeline.submissions import kaggle, send
 from pipeline.submissions.ledger import read_ledger
 from tests.conftest import ROOT, failing_main
 from tests.submissions.test_submit import manifests
@@ -97,7 +97,8 @@ def test_an_upload_that_kaggle_lists_late_is_awaited_after_its_sender_died(real_
     assert scores() == [("beta", "0.91234")]
 
 
-def test_an_upload_that_died_itself_is_looked_for_and_then_sent_again(sendable, capsys):
+def test_an_upload_that_died_itself_is_looked_for_and_then_sent_again(sendable, monkeypatch, capsys):
+    monkeypatch.setattr(send, "LISTING_SECONDS", 0.3)
     sendable.plan(submit=["dies", "works"])
     told = failing_main(submit_command, "beta")
     assert "exit code -9" in told
@@ -283,7 +284,7 @@ def test_the_wait_shows_status_time_and_the_submissions_left(sendable, capsys):
 
 
 def test_the_status_is_told_once_a_minute(capsys):
-    told = kaggle._Status("")
+    told = kaggle.Status("the score")
     for seconds in (0, 10, 59, 61, 70, 122, 130):
         told.tell("pending", seconds)
     assert [line.split(", ")[1].split(":")[0] for line in capsys.readouterr().out.splitlines()] == [
@@ -305,7 +306,8 @@ def test_ctrl_c_in_the_wait_says_that_it_was_sent_and_goes_on(real_python, senda
     assert len(sendable.sent) == 1
 
 
-def test_ctrl_c_in_the_upload_says_that_it_is_not_known(real_python, sendable):
+def test_ctrl_c_in_the_upload_says_that_it_is_not_known(real_python, sendable, monkeypatch):
+    monkeypatch.setattr(send, "LISTING_SECONDS", 0.3)
     sendable.plan(submit=["slow", "works"])
     sendable.change(seconds=30)
     sender = begin(start_new_session=True)

@@ -469,7 +469,7 @@ def sendable(project, tmp_path, monkeypatch):
     monkeypatch.setattr(kaggle, "PATIENCE_SECONDS", 20)  # rather a failure than a wait for ever
     monkeypatch.setattr(kaggle, "BACKOFF_SECONDS", 0.01)
     monkeypatch.setattr(kaggle, "BACKOFF_LIMIT_SECONDS", 0.1)
-    monkeypatch.setattr(send, "LISTING_SECONDS", 0.5)
+    monkeypatch.setattr(send, "LISTING_SECONDS", 15)
     return stand_in
 
 
@@ -638,6 +638,13 @@ def test_the_ledger_keeps_what_it_has_and_takes_a_file_once(tmp_path):
     assert record(ENTRY, path) is None
     assert read_ledger(path) == [ENTRY, other]
     assert [file.name for file in tmp_path.glob("*ledger*")] == ["ledger.csv"]
+
+
+def test_a_name_like_a_formula_is_none_in_the_ledger_and_comes_back(tmp_path):
+    entry = replace(ENTRY, name="=1+1", environment="@home")
+    record(entry, tmp_path / "ledger.csv")
+    assert ",'=1+1," in (tmp_path / "ledger.csv").read_text()
+    assert read_ledger(tmp_path / "ledger.csv") == [entry]
 
 
 def test_a_broken_ledger_is_not_written_over(tmp_path):
