@@ -13,7 +13,8 @@ PYTHON = """#!/bin/sh
 exec python3 -c 'import json, sys; print(json.dumps(sys.argv[1:]))' "$@"
 """
 ENVIRONMENT = {"PATH": os.environ["PATH"]}  # not the caller's NAME, which make would read
-VALUES = ["x; touch hit", "it's", "$(shell touch hit)", "$$(touch hit)", "`touch hit`", "a$b", '"', "a b", "*", "\\"]
+SHELL = ["x; touch hit", "$(touch hit)", "$$(touch hit)", "`touch hit`", "it's", '"', "a  b", "*", "\\"]
+VALUES = [*SHELL, "$(shell touch hit)", "a$b", "-x"]
 TARGETS = {
     "submit": (["NAME"], []),
     "reproduce": (["NAME", "AT"], []),
