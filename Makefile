@@ -12,9 +12,11 @@ CHECKED := .venv/.checked
 COMPARE := make compare A=strokenet B=seresnet
 
 # A variable reaches a command as one word, whatever characters it contains.
-q = $(if $(1),'$(subst ','\'',$(1))')
-option = $(if $(2),$(1) $(call q,$(2)))
-needed = $(if $($(1)),$(call q,$($(1))),$(error $(1) is missing, as in: $(2)))
+# make itself must not expand a dollar sign in it, neither here nor for the environment of a command.
+unexport NAME AT FROM FORCE LEARNER TRIALS A B ROPE HOURLY
+q = $(if $(value $(1)),'$(subst ','\'',$(value $(1)))')
+option = $(if $(value $(2)),$(1)=$(call q,$(2)))
+needed = $(or $(call q,$(1)),$(error $(1) is missing, as in: $(2)))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,28 +45,28 @@ lint: $(INSTALLED) ## ruff (rules and format) and mypy
 	mypy
 
 submit: $(INSTALLED) ## send the best submission (or NAME=...) to Kaggle, or show exactly what would be sent
-	@$(SKETCHSTACK) submit $(call q,$(NAME))
+	@$(SKETCHSTACK) submit $(call q,NAME)
 
 reproduce: $(INSTALLED) ## make a submission of ledger.csv again and compare the bytes: NAME=super_learner, AT=REVISION
-	@$(SKETCHSTACK) reproduce $(call needed,NAME,make reproduce NAME=super_learner) $(call option,--at,$(AT))
+	@$(SKETCHSTACK) reproduce $(call needed,NAME,make reproduce NAME=super_learner) $(call option,--at,AT)
 
 data: $(INSTALLED) ## fetch raw files: NAME=mini FROM=FOLDER copies them, NAME=kaggle downloads them
-	@$(SKETCHSTACK) fetch $(call needed,NAME,make data NAME=mini FROM=FOLDER) $(call option,--from,$(FROM))
+	@$(SKETCHSTACK) fetch $(call needed,NAME,make data NAME=mini FROM=FOLDER) $(call option,--from,FROM)
 
 profile: $(INSTALLED) ## copy profiles/NAME.yaml to params.yaml (FORCE=1 discards edits)
-	@$(SKETCHSTACK) profile $(call needed,NAME,make profile NAME=synthetic) $(if $(FORCE),--force)
+	@$(SKETCHSTACK) profile $(call needed,NAME,make profile NAME=synthetic) $(if $(value FORCE),--force)
 
 tune: $(INSTALLED) ## search for better params: LEARNER=lstm TRIALS=30; can be stopped and resumed
-	@$(SKETCHSTACK) tune $(call needed,LEARNER,make tune LEARNER=lstm) $(call option,--trials,$(TRIALS))
+	@$(SKETCHSTACK) tune $(call needed,LEARNER,make tune LEARNER=lstm) $(call option,--trials,TRIALS)
 
 compare: $(INSTALLED) ## is B better than A? A=strokenet B=seresnet, or revisions: A=HEAD~1 B=super_learner
-	@$(SKETCHSTACK) compare $(call needed,A,$(COMPARE)) $(call needed,B,$(COMPARE)) $(call option,--rope,$(ROPE))
+	@$(SKETCHSTACK) compare $(call needed,A,$(COMPARE)) $(call needed,B,$(COMPARE)) $(call option,--rope,ROPE)
 
 experiments: $(INSTALLED) ## experiments of `dvc exp run`, best first: MAP@3, and the params that differ
 	@$(SKETCHSTACK) experiments
 
 report: $(INSTALLED) ## scores, plots and drawings of the current run on one page (HOURLY=2.5 adds the price)
-	@$(SKETCHSTACK) report $(call option,--hourly,$(HOURLY))
+	@$(SKETCHSTACK) report $(call option,--hourly,HOURLY)
 
 bench: bench-data bench-train ## the benchmarks of data and of training
 
@@ -81,7 +83,7 @@ bench-gpu: $(INSTALLED) ## on a machine with a GPU: drawings/s at the kaggle pro
 	@$(PYTHON) -m bench.gpu
 
 bench-plain: $(INSTALLED) ## plain baselines with the training time of a learner of the mini profile: LEARNER=strokenet
-	@$(PYTHON) -m bench.plain $(or $(LEARNER),$(error which learner? make bench-plain LEARNER=strokenet))
+	@$(PYTHON) -m bench.plain $(call needed,LEARNER,make bench-plain LEARNER=strokenet)
 
 bench-kills: $(INSTALLED) ## kill and resume every learner many times, and compare the bytes
 	@$(PYTHON) -m bench.kills

@@ -19,6 +19,7 @@ from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.submissions import kaggle
+from pipeline.submissions.troubles import SETUP, KaggleError
 
 DATA = Path("data")
 COMPETITION = "quickdraw-doodle-recognition"
@@ -103,13 +104,15 @@ def download(place: Path) -> int:
     archives = place.with_name(f".{place.name}.download")  # kept after a failure: the next download resumes
     command = kaggle.download_command(COMPETITION, archives)
     if kaggle.credentials() is None:
-        raise SketchstackError(f"`{shlex.join(command)}` needs Kaggle credentials, and there are none. {kaggle.SETUP}")
+        raise SketchstackError(f"`{shlex.join(command)}` needs Kaggle credentials, and there are none. {SETUP}")
     check_replaceable(place)
     archives.mkdir(parents=True, exist_ok=True)
     print(f"{shlex.join(command)}  (about 76 GB with the raw drawings; only needed files are unpacked)", flush=True)
-    kaggle.call(command, show=True)
+    answer, archive = kaggle.call(command, kaggle.DOWNLOAD_SECONDS, show=True), archives / f"{COMPETITION}.zip"
+    if not archive.exists():  # some errors end with exit code 0
+        raise KaggleError(f"`{shlex.join(command)}` has left no {archive}", answer.text)
     with whole_folder(place) as beside:
-        unpack(archives / f"{COMPETITION}.zip", beside)
+        unpack(archive, beside)
         files = competition_files(beside)
     shutil.rmtree(archives)
     return len(files)
@@ -127,13 +130,13 @@ def unpack(archive: Path, folder: Path) -> None:
                 parts = PurePosixPath(member).parts
                 if parts and parts[0].removesuffix(".zip") in NEEDED:
                     packed.extract(member, folder)
+        for inner in sorted(folder.glob("*.zip")):
+            name = inner.name.removesuffix(".zip")
+            with zipfile.ZipFile(inner) as packed:
+                packed.extractall(folder if name.endswith(".csv") else folder / name)
+            inner.unlink()
     except (OSError, zipfile.BadZipFile) as error:
         raise SketchstackError(f"{archive} cannot be unpacked ({error}); remove it and download again.") from None
-    for inner in sorted(folder.glob("*.zip")):
-        name = inner.name.removesuffix(".zip")
-        with zipfile.ZipFile(inner) as packed:
-            packed.extractall(folder if name.endswith(".csv") else folder / name)
-        inner.unlink()
 
 
 def track(place: Path) -> None:

@@ -22,6 +22,7 @@ from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import load_params
+from pipeline.foundation.spreadsheets import cell_text, safe_row
 from pipeline.raw.columns import read_columns, read_key_ids, row_place
 from pipeline.raw.corrections import CORRECTIONS, DROP, KEEP, Correction, read_corrections, record
 from pipeline.report import html
@@ -60,7 +61,7 @@ def export(run: Run, place: Path, count: int) -> int:
             writer.writerow(COLUMNS)
             for row in rows.tolist():
                 names = [run.words.names[label] for label in (run.labels[row], *side.guesses[row])]
-                writer.writerow([folder, side.key_ids[row], *names, f"{sure[row]:.4f}", ""])
+                writer.writerow(safe_row([folder, side.key_ids[row], *names, f"{sure[row]:.4f}", ""]))
         for row, picture in zip(rows.tolist(), shown, strict=True):
             (made / f"{side.key_ids[row]}.png").write_bytes(picture.png)
         (made / PAGE).write_text(_page(folder, shown), encoding="utf-8")
@@ -92,6 +93,7 @@ def take(sheet: Path, folder: str, words: Words) -> tuple[int, int]:
             recorded.
     """
     columns = read_columns(sheet, ["folder", "key_id", "word", "becomes"])
+    columns = {name: [cell_text(text) for text in texts] for name, texts in columns.items()}
     other = next((row for row, of in enumerate(columns["folder"], 1) if of != folder), None)
     if other:
         raise SketchstackError(

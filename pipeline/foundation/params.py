@@ -38,6 +38,18 @@ def _each_once(names: list[str]) -> list[str]:
     return names
 
 
+def _checked_name(name: str) -> str:
+    """dvc.yaml puts names into commands, which a shell reads, and into paths."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise ValueError(
+            "a name may hold letters of the English alphabet, digits, `_`, `.` and `-`, and starts with a letter, a "
+            "digit or `_`, because it stands in commands and paths; rename it"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
+
 Channel = Literal["stroke_order", "thirds", "velocity", "pause"]
 Channels = Annotated[list[Channel], Field(min_length=1), AfterValidator(_each_once)]
 
@@ -77,7 +89,7 @@ class Synthesize(Block):
         mislabelled: share of training drawings that show another word than their file's.
     """
 
-    competitions: list[str]
+    competitions: list[Name]
     train_rows: Count
     test_rows: Count
     unrecognized: Share
@@ -205,8 +217,8 @@ class Pseudo(Block):
         confidence: the least probability of the teacher's best word to use a test drawing.
     """
 
-    learners: Annotated[list[str], AfterValidator(_each_once)]
-    teacher: str
+    learners: Annotated[list[Name], AfterValidator(_each_once)]
+    teacher: Name
     confidence: Annotated[float, Field(gt=0, le=1)]
 
 
@@ -232,10 +244,10 @@ class Stack(Block):
         params: one block per meta-learner, checked against its constructor.
     """
 
-    metalearners: Annotated[list[str], Field(min_length=1)]
+    metalearners: Annotated[list[Name], Field(min_length=1)]
     calibrate: bool
     dense_rows: Count
-    params: dict[str, dict[str, Any]]
+    params: dict[Name, dict[str, Any]]
 
 
 class Submit(Block):
@@ -248,7 +260,7 @@ class Submit(Block):
             pipeline/submissions/balance.py.
     """
 
-    competition: str | None
+    competition: Name | None
     prior: Literal["uniform"] | None
     balance: Literal["scaling", "assignment"]
 
@@ -268,7 +280,7 @@ class Params(Block):
         pseudo: the second round.
     """
 
-    profile: str
+    profile: Name
     seed: Annotated[int, Field(ge=0)]
     threads: Count
     devices: Count
@@ -278,8 +290,8 @@ class Params(Block):
     synthesize: Synthesize
     shuffle: Shuffle
     oof: Oof
-    ensemble: Annotated[list[str], Field(min_length=1)]
-    learners: dict[str, LearnerParams]
+    ensemble: Annotated[list[Name], Field(min_length=1)]
+    learners: dict[Name, LearnerParams]
     pseudo: Pseudo
     stack: Stack
     submit: Submit

@@ -24,6 +24,7 @@ import numpy as np
 from pipeline.drawings.words import Words, spell
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.spreadsheets import cell_text, safe_row
 from pipeline.raw.columns import parsed_key_id, read_columns, row_place
 
 CORRECTIONS = Path("corrections.csv")
@@ -85,7 +86,7 @@ def read_corrections(path: Path = CORRECTIONS) -> list[Correction]:
     columns = read_columns(path, Correction._fields)
     found: dict[tuple[str, int], Correction] = {}
     for row, texts in enumerate(zip(*(columns[name] for name in Correction._fields), strict=True), 1):
-        folder, text, word, becomes = (each.strip() for each in texts)
+        folder, text, word, becomes = (cell_text(each.strip()) for each in texts)
         key_id = parsed_key_id(text)
         if key_id is None or not folder or not word or not becomes:
             raise SketchstackError(
@@ -165,7 +166,7 @@ def record(corrections: Iterable[Correction], path: Path = CORRECTIONS) -> int:
         with whole_file(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(Correction._fields)
-            writer.writerows(sorted(after.values()))
+            writer.writerows(map(safe_row, sorted(after.values())))
         return sum(before.get(row) != each for row, each in after.items())
     finally:
         os.close(folder)

@@ -28,6 +28,7 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.logs import luxury
 from pipeline.foundation.params import Params
 from pipeline.foundation.places import places
+from pipeline.foundation.spreadsheets import cell_text, safe_row
 from pipeline.raw.corrections import CORRECTIONS
 from pipeline.raw.readers import TEST_SHARD, Read, Reject, first_test_part
 from pipeline.raw.spill import Parts
@@ -120,7 +121,7 @@ def _place(number: Any, line: Any) -> Any:
 
 def _no_test_rows(test: Read) -> SketchstackError:
     with test.rejects.open(newline="", encoding="utf-8") as file:
-        _, line, _, reason = next(csv.reader(file))
+        _, line, _, reason = map(cell_text, next(csv.reader(file)))
     return SketchstackError(
         f"{test.file} has no usable rows: {test.rows} read, all rejected, the first, line {line}, because {reason}; a "
         "test file must hold drawings. Fetch the competition's files again with `make data`."
@@ -141,7 +142,7 @@ def write_rejects(path: Path, reads: Iterable[Read]) -> Counter[str]:
         for read in reads:
             with read.rejects.open(newline="", encoding="utf-8") as rejects:
                 shutil.copyfileobj(rejects, file)
-            writer.writerows(read.dropped)
+            writer.writerows(map(safe_row, read.dropped))
             reasons.update(read.reasons)
             reasons.update(reject.kind for reject in read.dropped)
     _copy_rejects(path)

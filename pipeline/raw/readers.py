@@ -20,6 +20,7 @@ from pipeline.drawings.words import Words
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.foundation.progress import progress_bar
+from pipeline.foundation.spreadsheets import safe_row
 from pipeline.raw.corrections import CORRECTIONS, DROPPED, Corrected
 from pipeline.raw.files import LONGEST_LINE, Block, Layout, RawFile, blocks
 from pipeline.raw.records import LONGEST_FIELD, BadRowError, checked_row, csv_record, json_record
@@ -128,7 +129,7 @@ def read_file(raw: RawFile, layout: Layout, label: int, corrected: Corrected, in
         rejects = csv.writer(file, lineterminator="\n")
         for block in blocks(raw, layout.above):
             for reject in reader.read(block):
-                rejects.writerow(reject)
+                rejects.writerow(safe_row(reject))
                 read.reasons[reject.kind] += 1
             newest = into.newest()
             read.key_ids.append(into.rows.key_id[newest].copy())

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.drawings.words import Words
+from pipeline.foundation.spreadsheets import safe_cell
 from pipeline.stacking.rows import Rows
 from pipeline.stacking.scoreboard import (
     SUPER,
@@ -43,4 +44,5 @@ def write_scores(
         (folder / f"{name}.json").write_text(json.dumps(block, indent=2) + "\n")
     table.to_csv(folder / "fold_scores.csv", index=False, float_format="%.6f", lineterminator="\n")
     confused = confusions(stacked.oof[SUPER], rows.labels, words)
+    confused = confused.map(safe_cell)  # of words that a user's files name
     confused.to_csv(folder / "confusions.csv", index=False, lineterminator="\n")

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.spreadsheets import cell_text, safe_row
 
 LEDGER = Path("ledger.csv")
 
@@ -56,7 +57,7 @@ COLUMNS = tuple(field.name for field in fields(Entry))
 
 def _line(values: tuple[str, ...]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
+    csv.writer(text, lineterminator="").writerow(safe_row(values))
     return text.getvalue()
 
 
@@ -76,7 +77,7 @@ def read_ledger(path: Path = LEDGER) -> list[Entry]:
             f"{path} line {broken[0] if broken else 1} does not have the columns of the ledger, {','.join(COLUMNS)}"
             f"; restore the file with `git checkout {path}`."
         )
-    return [Entry(*line) for line in lines[1:]]
+    return [Entry(*map(cell_text, line)) for line in lines[1:]]
 
 
 def record(entry: Entry, path: Path = LEDGER) -> Entry | None:

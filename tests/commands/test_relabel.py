@@ -10,7 +10,7 @@ import pytest
 from bench.browser import checked, chromium
 from pipeline.commands import relabel
 from pipeline.drawings.shards import open_shards
-from pipeline.drawings.words import load_words, spell
+from pipeline.drawings.words import Words, load_words, spell
 from pipeline.raw.corrections import read_corrections
 from pipeline.stages import shuffle as shuffle_stage
 from tests.conftest import failing_main, run_main
@@ -99,3 +99,10 @@ def test_a_sheet_of_another_folder_is_refused(copied_run):
     said = failing_main(relabel, "--take", "s.csv")
     assert "row 1 (line 2) is of 'data/mini', but params.yaml names 'data/synthetic'" in said
     assert read_corrections() == []
+
+
+def test_words_like_formulas_come_back_from_a_sheet_as_they_were(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("s.csv").write_text("folder,key_id,word,becomes\n'=f,5,'=c+1,ant\n'=f,6,ant,'=c+1\n")
+    assert relabel.take(Path("s.csv"), "=f", Words.from_names(["ant", "=c+1"])) == (2, 0)
+    assert [each[1:] for each in read_corrections()] == [(5, "=c+1", "ant"), (6, "ant", "=c+1")]

@@ -161,3 +161,21 @@ def test_a_file_that_is_pasted_twice_costs_no_more_than_its_rows(tmp_path):
     rejects = pd.read_csv(folds / "rejects.csv")
     assert len(rejects) == 13
     assert rejects.duplicated(["file", "line"]).sum() == 0
+
+
+def test_formulas_in_a_user_s_files_are_none_in_our_tables_and_corrections_of_them_apply(tmp_path):
+    """A word is named like a formula, a rejected row has one for a key_id."""
+    lines = {
+        word: [csv_line(100 * at + n, word) for n in range(1, 13)] for at, word in enumerate(["ant", "bee", "=c+1"])
+    }
+    lines["ant"].append(csv_line(99, "ant", key_id="=cmd|'/C calc'!A0"))
+    write_competition(tmp_path, lines, max_rejected=0.5)
+    path = tmp_path / "corrections.csv"
+    corrections = [Correction("=f", -7, "-x", "@y"), Correction(FOLDER, 3, "ant", "=c+1")]
+    assert record(corrections, path) == 2
+    assert path.read_text() == f"{HEADER}'=f,-7,'-x,'@y\n{FOLDER},3,ant,'=c+1\n"
+    assert read_corrections(path) == corrections
+    folds = run_shuffle(tmp_path)
+    assert labels(folds)[3][1] == "=c+1"
+    rejected = pd.read_csv(folds / "rejects.csv")["key_id"].tolist()
+    assert rejected == ["'=cmd|'/C calc'!A0"]

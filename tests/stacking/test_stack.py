@@ -319,6 +319,16 @@ def test_a_word_that_one_fold_alone_holds_is_refused(rows):
         check_rows(replace(rows, labels=labels), WORDS)
 
 
+def test_words_like_formulas_are_none_in_the_table_of_confusions(learners, rows, tmp_path):
+    words = Words(tuple(f"={name}" for name in WORDS.names))
+    stacked = stack_of(learners, rows, tmp_path / "run").stacked()
+    table = score_table([learner.opened() for learner in learners], stacked.oof, rows)
+    outputs.write_scores(tmp_path / "run", stacked, rows, words, table, [learner.name for learner in learners])
+    _, *lines = (tmp_path / "run/confusions.csv").read_text().splitlines()
+    assert lines
+    assert all(re.fullmatch(r"'=word\d,'=word\d,\d+", line) for line in lines)
+
+
 def test_two_runs_write_the_same_bytes(learners, rows, tmp_path):
     written = []
     for run in ("first", "second"):
