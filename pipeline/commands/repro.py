@@ -11,14 +11,14 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
-from pipeline.foundation.artefacts import tidy
+from pipeline.foundation.artefacts import alone, tidy
 from pipeline.foundation.commandline import Parser
-from pipeline.foundation.dvc import keep_lock, restore_lock, restore_rwlock, run_dvc
+from pipeline.foundation.dvc import LOCK, keep_lock, restore_lock, restore_rwlock, run_dvc
 from pipeline.foundation.environment import memory_limit
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
-from pipeline.foundation.params import load_params
+from pipeline.foundation.params import Params, load_params
 from pipeline.predictions.unused import set_aside
 
 COUNTS = Path("/proc/vmstat")
@@ -50,19 +50,35 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--force", action="store_true", help="also run stages that have not changed")
     given: Any = parser.parse_args(arguments)
     params = load_params()
+    with alone(LOCK) as held:
+        put_right(params)
+        run([*(["--force"] if given.force else []), *given.stages], held)
+    sys.exit(subprocess.run([sys.executable, "-m", "pipeline", "report", "--if-older"], check=False).returncode)
+
+
+def put_right(params: Params) -> None:
+    """Restore what a killed run has left damaged, take away what is unfinished or no longer named, and say so."""
     done = [restore_lock(), restore_rwlock(), *tidy()]
     done += [f"moved {folder}, which params.yaml no longer names, to {place}" for folder, place in set_aside(params)]
     for line in filter(None, done):
         print(line, flush=True)
+
+
+def run(arguments: list[str], held: IO[str] | None) -> None:
+    """Run DVC, and keep a copy of the dvc.lock before and after.
+
+    Raises:
+        SketchstackError: the system has killed a stage for lack of memory.
+        SystemExit: DVC failed.
+    """
     keep_lock()
     kills = oom_kills()
-    code = run_dvc([*(["--force"] if given.force else []), *given.stages])
+    code = run_dvc(arguments, held)
     keep_lock()
     if code:
         if reason := killed_for_memory(kills):
             raise SketchstackError(reason)
         sys.exit(code)
-    sys.exit(subprocess.run([sys.executable, "-m", "pipeline", "report", "--if-older"], check=False).returncode)
 
 
 if __name__ == "__main__":

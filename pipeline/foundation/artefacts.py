@@ -24,7 +24,7 @@ PARTIAL = Path(".partial")
 LOCKS = PARTIAL / "locks"
 FORMER = ".former"  # ends the name of an artefact that is just being replaced
 AT_FDCWD, RENAME_EXCHANGE = -100, 2  # of Linux's renameat2
-_held: set[Path] = set()
+_held: set[str] = set()
 
 
 def partial(place: Path) -> Path:
@@ -32,8 +32,8 @@ def partial(place: Path) -> Path:
 
     Below .partial/, or beside its place if that is outside the project or on another file system. A link is followed.
     """
-    real, name = _real(place), _name_in_project(place)
-    return PARTIAL.absolute() / name if name else real.with_name(f".{real.name}.partial")
+    real, name = _real(place), _name(place)
+    return PARTIAL.absolute() / name if name and _can_be_renamed_to(real) else real.with_name(f".{real.name}.partial")
 
 
 @contextmanager
@@ -45,7 +45,7 @@ def whole_folder(place: Path) -> Iterator[Path]:
     """
     beside = partial(place)
     with alone(place):
-        remove(beside)
+        _clear(place)
         with _nothing_half_made(place, beside):
             beside.mkdir(parents=True)
             yield beside
@@ -56,12 +56,14 @@ def whole_folder(place: Path) -> Iterator[Path]:
 def whole_file(place: Path) -> Iterator[Path]:
     """Give a path to write; the file takes `place` in one step, synced to disk, only if the block ends well.
 
+    Of two processes, the second waits for the first.
+
     Raises:
         SketchstackError: there is no room, or what a killed run left is in the way.
     """
     beside, real = partial(place), _real(place)
-    remove(beside)
-    with _nothing_half_made(place, beside):
+    with alone(place, wait=True), _nothing_half_made(place, beside):
+        remove(beside)
         for folder in (beside.parent, real.parent):
             folder.mkdir(parents=True, exist_ok=True)
         yield beside
@@ -71,52 +73,105 @@ def whole_file(place: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def alone(place: Path) -> Iterator[None]:
+def alone(place: Path, *, wait: bool = False) -> Iterator[IO[str] | None]:
     """Hold the right to write an artefact of the project; the system takes it back when the process ends.
+
+    Args:
+        place: of the artefact.
+        wait: until another process has written it.
+
+    Yields:
+        The lock's file, which names the holder; None outside a project, and where this process holds it already.
 
     Raises:
         SketchstackError: another process holds it.
     """
-    name = _name_in_project(place)
-    path = LOCKS.absolute() / (name or "")
-    if name is None or path in _held:
-        yield
+    name = _name(place)
+    if name is None or name in _held:
+        yield None
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as file:
+    with _lock(name, wait=wait) as (file, free):
+        if not free:
+            holder = file.readline().strip() or "another process"
+            raise SketchstackError(f"{place} is being written by {holder}; wait for it to end, or end it.")
+        sign(file, os.getpid(), " ".join(Path(word).name for word in sys.argv), place)
+        _held.add(name)
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            file.seek(0)
-            holder = file.read().strip() or "another process"
-            raise SketchstackError(f"{place} is being written by {holder}; wait for it to end, or end it.") from None
-        file.truncate(0)
-        file.write(f"process {os.getpid()} ({' '.join(Path(word).name for word in sys.argv)})\n")
-        file.flush()
-        _held.add(path)
-        try:
-            yield
+            yield file
         finally:
-            _held.discard(path)
+            _held.discard(name)
             file.truncate(0)
 
 
+def sign(file: IO[str], process: int, command: str, place: Path) -> None:
+    """Write into a lock's file who holds it, and the place of its artefact: what a killed process leaves is found."""
+    file.truncate(0)
+    file.write(f"process {process} ({' '.join(command.split())})\n{_in_project(place) or place}\n")
+    file.flush()
+
+
 def tidy() -> list[str]:
-    """Remove what killed runs have left below .partial/; what a running process is writing stays.
+    """Remove what killed runs have left unfinished; what a running process is writing stays.
 
     Returns:
         What was removed, and what could not be, with the reason: a line each.
     """
-    lines = []
-    for path in sorted(PARTIAL.iterdir()) if PARTIAL.is_dir() else []:
-        if path.name == LOCKS.name or _is_held(LOCKS / path.name.removesuffix(FORMER)):
-            continue
+    unfinished = {path.name.removesuffix(FORMER) for path in _inside(PARTIAL)} - {LOCKS.name}
+    return [line for name in sorted(unfinished | {path.name for path in _inside(LOCKS)}) for line in _tidied(name)]
+
+
+def _tidied(name: str) -> list[str]:
+    with _lock(name) as (file, free):
+        if not free:
+            return []
+        recorded = file.read().splitlines()[1:2]
         try:
-            remove(path)
-            lines.append(f"removed {path}, which a stopped run had left unfinished")
+            cleared = _clear(Path(*recorded)) if recorded else []
+            cleared += _removed(PARTIAL / name, PARTIAL / f"{name}{FORMER}")
         except SketchstackError as error:
-            lines.append(str(error))
-    return lines
+            return [str(error)]
+        file.truncate(0)
+        shown = [path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path for path in cleared]
+        return [f"removed {path}, which a stopped run had left unfinished" for path in shown]
+
+
+def _clear(place: Path) -> list[Path]:
+    """Remove what a killed run has left of an artefact; what was removed.
+
+    A killed run may have taken the former artefact away and not yet put the new one there: then it goes back.
+    """
+    beside = partial(place)
+    former = beside.with_name(beside.name + FORMER)
+    if os.path.lexists(former) and not os.path.lexists(_real(place)):
+        former.rename(_real(place))
+    return _removed(beside, former)
+
+
+def _removed(*paths: Path) -> list[Path]:
+    """Those of the paths that were there."""
+    found = [path for path in paths if os.path.lexists(path)]
+    for path in found:
+        remove(path)
+    return found
+
+
+def _inside(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
+
+
+@contextmanager
+def _lock(name: str, *, wait: bool = False) -> Iterator[tuple[IO[str], bool]]:
+    """A lock's file, to read from its beginning, and whether this process holds it: no other does."""
+    path = LOCKS.absolute() / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as file:
+        free = True
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            free = False
+        file.seek(0)
+        yield file, free
 
 
 def remove(path: Path) -> None:
@@ -159,13 +214,27 @@ def _real(place: Path) -> Path:
     return Path(os.path.realpath(place))
 
 
-def _name_in_project(place: Path) -> str | None:
-    """The name of an artefact below .partial/; None outside the project and on another file system."""
-    real, root = _real(place), Path.cwd()
-    if not (root / PARAMS).exists() or not real.is_relative_to(root.resolve()):
+def _name(place: Path) -> str | None:
+    """The name of an artefact of the project, below .partial/ and its locks; None outside the project."""
+    inside = _in_project(place)
+    return "--".join(inside.parts) if inside else None
+
+
+def _in_project(place: Path) -> Path | None:
+    """A place relative to the project; None outside. What a link of the project leads to is of the project."""
+    root = Path.cwd()
+    if not (root / PARAMS).exists():
         return None
+    paths = (_real(place), Path(os.path.normpath(place.absolute())))
+    return next((path.relative_to(root) for path in paths if path.is_relative_to(root)), None)
+
+
+def _can_be_renamed_to(real: Path) -> bool:
+    """Whether a place is in the working folder and on its file system."""
+    if not real.is_relative_to(Path.cwd()):
+        return False
     home = next(folder for folder in real.parents if folder.exists())
-    return "--".join(real.relative_to(root.resolve()).parts) if home.stat().st_dev == root.stat().st_dev else None
+    return home.stat().st_dev == Path.cwd().stat().st_dev
 
 
 @contextmanager
@@ -209,14 +278,3 @@ def _exchanged(one: Path, other: Path) -> bool:
     return exchange is not None and not exchange(
         AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE
     )
-
-
-def _is_held(lock: Path) -> bool:
-    try:
-        with lock.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
-    except FileNotFoundError:
-        return False
-    except OSError:
-        return True

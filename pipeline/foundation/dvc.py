@@ -5,54 +5,65 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
+import re
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import IO, Any
 
 import yaml
 
-from pipeline.foundation.artefacts import whole_file
+from pipeline.foundation.artefacts import remove, sign, whole_file
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.git import git
 
 LOCK, DVC = Path("dvc.lock"), Path(".dvc/tmp")
 COPY = DVC / "sketchstack.dvc.lock"  # of the last run that left a good one
+DAMAGED = DVC / "damaged.dvc.lock"
 RWLOCK, REPO_LOCK = DVC / "rwlock", DVC / "lock"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+CONFLICT = re.compile(rb"^(<<<<<<<|>>>>>>>) ", re.MULTILINE)
 
 
 def restore_lock() -> str:
     """Put dvc.lock back where a killed DVC has left it empty or cut; what was done, empty if it is whole.
 
-    What ran since is not lost: DVC takes it from its run cache.
+    What ran since is not lost: DVC takes it from its run cache. The damaged file is kept as `DAMAGED`.
+
+    Raises:
+        SketchstackError: another DVC may be writing it, or it has the conflict markers of a merge.
     """
-    if not LOCK.exists() or (_is_lock(_read(LOCK)) and not _is_beginning(_read(LOCK), _read(COPY))):
+    text = _read(LOCK)
+    if not os.path.lexists(LOCK) or (_is_lock(text) and not _is_beginning(text, _read(COPY))):
         return ""
+    _check_no_dvc_runs(LOCK)
+    if CONFLICT.search(text):
+        raise SketchstackError(
+            f"{LOCK} has a merge's conflict markers; take one side (`git checkout --ours {LOCK}`, or --theirs) and run "
+            f"the same command again: DVC takes what has run on the other side from its run cache."
+        )
+    _put_aside(LOCK, DAMAGED)
     for name, text in (("its last good copy", _read(COPY)), ("the last commit", git("show", f"HEAD:{LOCK}").encode())):
-        if _is_lock(text):
+        if _is_lock(whole := text.rstrip(b"\n") + b"\n"):
             with whole_file(LOCK) as file:
-                file.write_bytes(text if text.endswith(b"\n") else text + b"\n")
+                file.write_bytes(whole)
             return f"{LOCK} was damaged (a run was killed while DVC wrote it) and is restored from {name}."
-    LOCK.unlink()
-    return f"{LOCK} was damaged, and there is no good copy: it is removed, and DVC writes it again from its run cache."
+    return f"{LOCK} was damaged, and there is no good copy: DVC writes it again from its run cache."
 
 
 def restore_rwlock() -> str:
-    """Remove DVC's table of locks where a kill has left it unreadable and no DVC runs; what was done."""
-    try:
-        json.loads(RWLOCK.read_bytes())
+    """Remove DVC's table of locks where a kill has left it unreadable and no DVC runs; what was done.
+
+    Raises:
+        SketchstackError: another DVC runs.
+    """
+    if not os.path.lexists(RWLOCK) or _is_rwlock(_read(RWLOCK)):
         return ""
-    except FileNotFoundError:
-        return ""
-    except (ValueError, OSError):
-        if _dvc_runs():
-            raise SketchstackError(
-                f"{RWLOCK} cannot be read, and another DVC is running; wait for it to end."
-            ) from None
-    shutil.rmtree(RWLOCK) if RWLOCK.is_dir() and not RWLOCK.is_symlink() else RWLOCK.unlink()
+    _check_no_dvc_runs(RWLOCK)
+    remove(RWLOCK)
     return f"{RWLOCK} was damaged (a run was killed while DVC wrote it) and is removed."
 
 
@@ -77,34 +88,75 @@ def _is_beginning(text: bytes, whole: bytes) -> bool:
 
 
 def _is_lock(text: bytes) -> bool:
-    """Whether this is a dvc.lock: YAML with a schema, and stages that have all their lines."""
+    """Whether these are all lines of a dvc.lock that DVC can read."""
+    from dvc.schema import COMPILED_LOCKFILE_SCHEMA  # a fifth of a second
+
     try:
         found = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except yaml.YAMLError:
         return False
-    if not isinstance(found, dict) or "schema" not in found or not isinstance(found.get("stages", {}), dict):
+    return text.endswith(b"\n") and _fits(COMPILED_LOCKFILE_SCHEMA, found) and "schema" in found
+
+
+def _is_rwlock(text: bytes) -> bool:
+    from dvc.rwlock import SCHEMA
+
+    try:
+        return _fits(SCHEMA, json.loads(text))
+    except ValueError:
         return False
-    return all(isinstance(stage, dict) and "cmd" in stage for stage in found.get("stages", {}).values())
 
 
-def _dvc_runs() -> bool:
+def _fits(schema: Callable[[Any], Any], found: Any) -> bool:
+    from voluptuous import Invalid
+
+    try:
+        schema(found)
+    except Invalid:
+        return False
+    return True
+
+
+def _put_aside(path: Path, place: Path) -> None:
+    place.parent.mkdir(parents=True, exist_ok=True)
+    remove(place)
+    path.rename(place)
+
+
+def _check_no_dvc_runs(path: Path) -> None:
+    """Refuse to touch a damaged file while another DVC holds its lock: it may be writing the file.
+
+    Raises:
+        SketchstackError: another DVC does.
+    """
     try:
         with REPO_LOCK.open("rb") as file:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return False
     except FileNotFoundError:
-        return False
-    except OSError:
-        return True
+        return
+    except BlockingIOError:
+        raise SketchstackError(
+            f"{path} cannot be read, and another DVC is running; wait for it to end, and run the same command again."
+        ) from None
 
 
-def run_dvc(arguments: list[str]) -> int:
+def run_dvc(arguments: list[str], held: IO[str] | None = None) -> int:
     """Run `dvc repro` with this environment's Python first on the PATH; its exit code, 130 after Ctrl-C.
 
     A signal goes to DVC too, and DVC ends before this does.
+
+    Args:
+        arguments: of `dvc repro`.
+        held: the file of a lock of `LOCK`. DVC holds it too: if this process is killed, until DVC ends.
     """
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
-    process = subprocess.Popen([sys.executable, "-m", "dvc", "repro", *arguments], env={**os.environ, "PATH": path})
+    process = subprocess.Popen(
+        [sys.executable, "-m", "dvc", "repro", *arguments],
+        env={**os.environ, "PATH": path},
+        pass_fds=[held.fileno()] if held else [],
+    )
+    if held:
+        sign(held, process.pid, "dvc repro", LOCK)
     received: list[int] = []
 
     def pass_on(number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+from itertools import chain, count
 from pathlib import Path
 
 from pipeline.foundation.params import Params
@@ -23,9 +25,9 @@ def set_aside(params: Params) -> list[tuple[Path, Path]]:
     moves = []
     for folder in stale_outputs(params):
         wanted = places().unused / folder.relative_to(places().base)
-        free = next(path for path in (wanted, *(wanted.with_name(f"{wanted.name}.{n}") for n in range(1, 10**6)))
-                    if not path.exists())  # fmt: skip
+        numbered = (wanted.with_name(f"{wanted.name}.{number}") for number in count(1))
+        free = next(path for path in chain([wanted], numbered) if not path.exists())
         free.parent.mkdir(parents=True, exist_ok=True)
-        folder.rename(free)
+        shutil.move(folder, free)  # not `rename`: the base may be a link to another disk
         moves.append((folder, free))
     return moves

@@ -16,7 +16,6 @@ of `training`. A learner can override this in a class attribute, by the path in 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import multiprocessing
 import os
@@ -40,7 +39,7 @@ from tqdm import tqdm
 from pipeline.drawings.encodings import set_threads
 from pipeline.drawings.shards import SUMMARY, Shards
 from pipeline.drawings.words import load_words
-from pipeline.foundation.artefacts import file_hash
+from pipeline.foundation.artefacts import alone, file_hash
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import LearnerParams, Params, fingerprint
 from pipeline.foundation.places import places
@@ -234,7 +233,8 @@ def tune(job: Job, *, trials: int, seconds: float | None, fresh: bool) -> None:
     space, (training, validation) = space_of(job.name, learner, block), training_and_validation(job)
     rows = (len(training), len(validation))
     made_from = _made_from(job, block, space, rows)
-    with _alone(places().logs / job.place.with_suffix(".lock")):
+    # A second run would take the cores, and the order of the trials would be chance.
+    with alone(places().logs / job.place):
         study = _open_study(job, made_from, fresh=fresh)
         study.pruner = optuna.pruners.MedianPruner(UNPRUNED, n_warmup_steps=math.ceil(job.epochs / 3))
         _enqueue(study, space)
@@ -269,22 +269,6 @@ def _made_from(job: Job, block: dict[str, Any], space: list[Dimension], rows: tu
         "epochs (--epochs)": str(job.epochs),
         "rows (--rows)": f"{rows[0]} and {rows[1]}",
     }
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Refuse a second run of the same study: both would share the cores, and the order of trials would be random.
-
-    Raises:
-        SketchstackError: another process runs the study.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SketchstackError(f"{path} is locked: another process runs this study; wait for it.") from None
-        yield
 
 
 def _open_study(job: Job, made_from: dict[str, str], *, fresh: bool) -> Study:

@@ -111,7 +111,7 @@ def test_onnx_gives_the_probabilities_of_any_number_of_drawings(name, home, tmp_
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["model.onnx"]
     told = capsys.readouterr().out
     assert "Over 300 drawings of fold 1 they differ from the learner's probabilities by at most" in told
-    assert float(told.split("at most ")[1].split()[0]) < TOLERANCE
+    assert float(told.split("at most ")[1].split(",")[0]) < TOLERANCE
     session = onnxruntime.InferenceSession(tmp_path / "new" / "model.onnx", providers=["CPUExecutionProvider"])
     check_description(session.get_modelmeta().custom_metadata_map, name)
     assert [each.name for each in session.get_inputs()] == NAMES[name]
@@ -165,9 +165,12 @@ def test_torchscript_gives_the_probabilities_of_any_number_of_drawings(name, hom
     ],
 )
 def test_what_cannot_be_done_is_told_in_a_paragraph(arguments, told, home):
-    before = sorted(home.rglob("*"))
+    def files():
+        return sorted(path for path in home.rglob("*") if ".partial" not in path.parts)
+
+    before = files()
     assert re.search(told, failing_main(module, *arguments))
-    assert sorted(home.rglob("*")) == before
+    assert files() == before
 
 
 def test_a_model_of_other_params_is_refused(home):

@@ -4,8 +4,11 @@ import hashlib
 import os
 import resource
 import shutil
+import signal
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -142,16 +145,24 @@ with whole_folder(Path("folds/synthetic")) as folder:
 """
 
 
-@pytest.fixture
-def writer(project):
-    """Another process that is writing folds/synthetic."""
-    command = [sys.executable, "-c", HOLD]
+@contextmanager
+def started(code):
+    """Another process, once it says that it is writing."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", code], env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout
         assert process.stdout.readline() == "writing\n"
         yield process
         process.kill()
+
+
+@pytest.fixture
+def writer(project):
+    """Another process that is writing folds/synthetic."""
+    with started(HOLD) as process:
+        yield process
 
 
 def test_a_second_writer_is_refused_by_the_name_of_the_first(writer):
@@ -177,6 +188,89 @@ def test_the_right_to_write_can_be_taken_twice_by_one_process(project):
         (folder / "oof.npy").write_text("new")
     with alone(Path("models/fold0")):
         pass
+
+
+HOLD_FILE = """
+import sys, time
+from pathlib import Path
+from pipeline.foundation.artefacts import whole_file
+with whole_file(Path("checkpoints/last.safetensors")) as file:
+    file.write_text("half")
+    print("writing", flush=True)
+    sys.stdin.read(1)
+    file.write_text("whole")
+"""
+
+
+def test_a_file_that_a_running_process_writes_is_not_tidied_away(project):
+    with started(HOLD_FILE) as process:
+        assert tidy() == []
+        process.communicate("x")
+        assert process.returncode == 0
+    assert Path("checkpoints/last.safetensors").read_text() == "whole"
+
+
+def test_the_second_of_two_that_write_a_file_waits_for_the_first(project):
+    with started(HOLD_FILE) as process:
+        assert process.stdin
+        threading.Timer(0.3, process.stdin.close).start()  # then it goes on
+        with whole_file(Path("checkpoints/last.safetensors")) as file:
+            assert Path("checkpoints/last.safetensors").read_text() == "whole"
+            file.write_text("second")
+        assert process.wait(10) == 0
+    assert Path("checkpoints/last.safetensors").read_text() == "second"
+
+
+@pytest.fixture
+def other_disk(project, tmp_path_factory):
+    """A folder outside the project to which folds/ leads."""
+    disk = tmp_path_factory.mktemp("disk")
+    Path("folds").symlink_to(disk)
+    return disk
+
+
+def test_a_second_writer_on_another_disk_is_refused_too(other_disk):
+    told = "folds/synthetic is being written by process"
+    with started(HOLD), pytest.raises(SketchstackError, match=told), whole_folder(Path("folds/synthetic")):
+        pass
+
+
+def test_what_a_killed_writer_has_left_on_another_disk_is_removed_and_said(other_disk):
+    with started(HOLD) as process:
+        assert tidy() == []
+        process.kill()
+    assert tidy() == [f"removed {other_disk}/.synthetic.partial, which a stopped run had left unfinished"]
+    assert list(other_disk.iterdir()) == []
+    assert tidy() == []
+
+
+KILLED_BETWEEN_RENAMES = """
+import os, signal
+from pathlib import Path
+from pipeline.foundation import artefacts
+artefacts._exchanged = lambda one, other: False  # as on a file system that cannot exchange two names
+rename = Path.rename
+def die(path, target):
+    rename(path, target)
+    os.kill(os.getpid(), signal.SIGKILL)
+Path.rename = die
+with artefacts.whole_folder(Path("folds/synthetic")) as folder:
+    (folder / "words.json").write_text("new")
+"""
+
+
+@pytest.mark.parametrize("linked", [False, True], ids=["this disk", "another disk"])
+def test_a_kill_between_two_renames_loses_no_artefact(project, tmp_path_factory, linked):
+    if linked:
+        Path("folds").symlink_to(tmp_path_factory.mktemp("disk"))
+    Path("folds/synthetic").mkdir(parents=True)
+    Path("folds/synthetic/words.json").write_text("old")
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    killed = subprocess.run([sys.executable, "-c", KILLED_BETWEEN_RENAMES], env=environment, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert not Path("folds/synthetic").exists()
+    assert len(tidy()) == 1
+    assert Path("folds/synthetic/words.json").read_text() == "old"
 
 
 # ---- a disk that is full

@@ -1,128 +1,204 @@
-"""A run that was killed while DVC wrote its own files goes on, and loses nothing."""
-
-from __future__ import annotations
+"""What a killed DVC leaves damaged is restored, and the work of the run is not lost: real DVC, toy stages."""
 
 import fcntl
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import yaml
+from dvc.rwlock import SCHEMA as RWLOCK_SCHEMA
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 
-from pipeline.foundation.dvc import COPY, LOCK, REPO_LOCK, RWLOCK, keep_lock, restore_lock, restore_rwlock, run_dvc
+from pipeline.foundation import dvc
+from pipeline.foundation.artefacts import alone
 from pipeline.foundation.errors import SketchstackError
+from tests.conftest import ROOT
 
-STAGES = """
-stages:
-  first:
-    cmd: echo one >> ran && cat input > first
-    deps: [input]
-    outs: [first]
-  second:
-    cmd: echo two >> ran && cat first > second
-    deps: [first]
-    outs: [second]
-"""
-DAMAGE = {
-    "emptied": lambda text: b"",
-    "cut": lambda text: text[: len(text) // 2],
-    "cut at a line": lambda text: b"".join(text.splitlines(keepends=True)[:4]),
-    "zeros": lambda text: bytes(len(text)),
-    "null": lambda text: b"null\n",
-    "a list": lambda text: b"- schema\n",
-    "not UTF-8": lambda text: b"\xff\xfe" + text,
+STAGES = {
+    "first": {"cmd": "echo first >> runs.txt; echo 1 > one", "params": ["seed"], "outs": ["one"]},
+    "second": {
+        "cmd": "echo second >> runs.txt; cat one one > two",
+        "deps": ["one"],
+        "params": ["seed", "threads"],
+        "outs": ["two"],
+    },
+    "third": {"cmd": "cat one two > three", "deps": ["one", "two"], "outs": ["three"]},
 }
 
 
-def git(*arguments):
-    identity = ["-c", "user.name=test", "-c", "user.email=test@localhost"]
-    subprocess.run(["git", *identity, *arguments], check=True, capture_output=True)
+def run(*command):
+    subprocess.run(command, check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A toy project whose stages have run."""
+    home = tmp_path_factory.mktemp("toy")
+    (home / "params.yaml").write_text("profile: toy\nseed: 1\nthreads: 2\n")
+    (home / "dvc.yaml").write_text(yaml.safe_dump({"stages": STAGES}))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        run("git", "init", "-q")
+        run(sys.executable, "-m", "dvc", "init", "-q")
+        assert dvc.run_dvc(["-q"]) == 0
+    return home
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch):
-    """A repository whose two stages have run."""
-    monkeypatch.chdir(tmp_path)
-    git("init", "--quiet")
-    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True, capture_output=True)
-    Path("dvc.yaml").write_text(STAGES)
-    Path("input").write_text("1")
-    assert run_dvc([]) == 0
-    git("add", "--all")
-    git("commit", "--quiet", "--message", "a run")
-    return tmp_path
+def toy(finished, tmp_path, monkeypatch):
+    """A copy of the toy project, to be in and to break."""
+    run("cp", "-r", str(finished), str(tmp_path / "toy"))
+    monkeypatch.chdir(tmp_path / "toy")
+    return tmp_path / "toy"
 
 
-@pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-def test_a_damaged_lock_comes_back_from_its_copy_and_nothing_runs_again(damage, project):
-    before = LOCK.read_bytes()
-    keep_lock()
-    LOCK.write_bytes(damage(before))
-    assert "dvc.lock was damaged" in restore_lock()
-    assert LOCK.read_bytes() == before
-    assert run_dvc([]) == 0
-    assert Path("ran").read_text() == "one\ntwo\n"
+def commit():
+    run("git", "-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qam", "run", "--no-verify")
 
 
-def test_without_a_copy_it_comes_back_from_the_last_commit(project):
-    before = yaml.safe_load(LOCK.read_text())
-    LOCK.write_bytes(b"")
-    assert "restored from the last commit" in restore_lock()
-    assert yaml.safe_load(LOCK.read_text()) == before
+def test_a_whole_lock_stays(toy):
+    text = dvc.LOCK.read_bytes()
+    assert dvc.restore_lock() == ""
+    assert dvc.LOCK.read_bytes() == text
 
 
-def test_a_copy_of_an_earlier_run_costs_no_stage_that_ran_since(project):
-    keep_lock()
-    Path("dvc.yaml").write_text(STAGES.replace("cat first", "cat first first"))
-    assert run_dvc([]) == 0
-    after = LOCK.read_bytes()
-    LOCK.write_bytes(after[:100])
-    restore_lock()
-    assert run_dvc([]) == 0
-    assert Path("ran").read_text() == "one\ntwo\ntwo\n", "the stage came back from the run cache"
-    assert LOCK.read_bytes() == after
+def test_a_cut_lock_is_restored_from_its_copy_and_finished_stages_are_not_run_again(toy):
+    text = dvc.LOCK.read_bytes()
+    dvc.keep_lock()
+    Path("params.yaml").write_text("profile: toy\nseed: 2\nthreads: 2\n")
+    assert dvc.run_dvc(["-q"]) == 0
+    after = dvc.LOCK.read_bytes()
+    dvc.LOCK.write_bytes(b"")
+    assert dvc.restore_lock() == (
+        "dvc.lock was damaged (a run was killed while DVC wrote it) and is restored from its last good copy."
+    )
+    assert dvc.LOCK.read_bytes() == text
+    assert dvc.run_dvc(["-q"]) == 0
+    assert Path("runs.txt").read_text().split() == ["first", "second"] * 2
+    assert dvc.LOCK.read_bytes() == after
 
 
-def test_with_neither_copy_nor_commit_the_run_cache_brings_everything_back(project):
-    git("rm", "--quiet", "--cached", "dvc.lock")
-    git("commit", "--quiet", "--message", "no lock")
-    before = LOCK.read_bytes()
-    LOCK.write_bytes(b"")
-    assert "no good copy" in restore_lock()
-    assert run_dvc([]) == 0
-    assert LOCK.read_bytes() == before
-    assert Path("ran").read_text() == "one\ntwo\n"
+def test_without_a_copy_the_last_commit_has_the_lock(toy):
+    text = dvc.LOCK.read_bytes()
+    run("git", "add", "-A")
+    commit()
+    dvc.LOCK.write_bytes(text[: len(text) // 2])
+    assert "is restored from the last commit" in dvc.restore_lock()
+    assert dvc.LOCK.read_bytes() == text
 
 
-def test_a_good_lock_or_none_is_left_alone(project):
-    before = LOCK.read_bytes()
-    assert restore_lock() == ""
-    assert LOCK.read_bytes() == before
-    LOCK.unlink()
-    assert restore_lock() == ""
-    keep_lock()
-    assert not COPY.exists()
+def test_without_any_copy_the_run_cache_makes_the_lock_again(toy):
+    text = dvc.LOCK.read_bytes()
+    dvc.LOCK.write_bytes(text[:-100])
+    assert "there is no good copy" in dvc.restore_lock()
+    assert dvc.run_dvc(["-q"]) == 0
+    assert Path("runs.txt").read_text().split() == ["first", "second"]
+    assert dvc.LOCK.read_bytes() == text
 
 
-@pytest.mark.parametrize("text", [b"", b'{"a": ', b"\xff"])
-def test_a_damaged_table_of_locks_goes_when_no_dvc_runs(text, project):
-    RWLOCK.write_bytes(text)
-    with REPO_LOCK.open("a") as file:
+def test_wherever_a_lock_is_cut_dvc_can_read_it_afterwards(toy):
+    text = dvc.LOCK.read_bytes()
+    dvc.keep_lock()
+    for size in range(0, len(text), 7):
+        dvc.LOCK.write_bytes(text[:size])
+        dvc.restore_lock()
+        restored = dvc.LOCK.read_bytes()
+        COMPILED_LOCKFILE_SCHEMA(yaml.safe_load(restored))
+        assert restored.endswith(b"\n")
+
+
+@pytest.mark.parametrize("damage", [Path.mkdir, lambda path: path.symlink_to("nowhere")], ids=["folder", "dead link"])
+def test_another_thing_in_the_lock_s_place_is_put_aside(toy, damage):
+    text = dvc.LOCK.read_bytes()
+    dvc.keep_lock()
+    dvc.LOCK.unlink()
+    damage(dvc.LOCK)
+    dvc.restore_lock()
+    assert dvc.LOCK.read_bytes() == text
+    assert not dvc.LOCK.is_symlink()
+
+
+def test_a_merge_s_conflict_is_the_user_s_to_decide(toy):
+    text = dvc.LOCK.read_text()
+    dvc.keep_lock()
+    conflict = f"{text}<<<<<<< HEAD\n    size: 1\n=======\n    size: 2\n>>>>>>> other\n"
+    dvc.LOCK.write_text(conflict)
+    with pytest.raises(SketchstackError, match=r"dvc.lock has a merge's conflict markers; .*git checkout --ours"):
+        dvc.restore_lock()
+    assert dvc.LOCK.read_text() == conflict
+
+
+def test_what_was_damaged_is_kept(toy):
+    dvc.keep_lock()
+    dvc.LOCK.write_text("half: [")
+    dvc.restore_lock()
+    assert dvc.DAMAGED.read_text() == "half: ["
+
+
+def test_a_lock_that_another_dvc_is_writing_is_left_alone(toy):
+    dvc.keep_lock()
+    dvc.LOCK.write_bytes(b"")
+    with dvc.REPO_LOCK.open("a") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        with pytest.raises(SketchstackError, match="cannot be read"):
-            restore_rwlock()
-    assert "rwlock was damaged" in restore_rwlock()
-    assert not RWLOCK.exists()
-    assert run_dvc([]) == 0
+        with pytest.raises(SketchstackError, match=r"dvc.lock .* another DVC is running; wait for it to end"):
+            dvc.restore_lock()
+    assert dvc.LOCK.read_bytes() == b""
 
 
-def test_a_whole_table_of_locks_stays(project):
-    RWLOCK.write_text("{}")
-    assert restore_rwlock() == ""
-    assert RWLOCK.exists()
+@pytest.mark.parametrize(
+    "text", ["", '{"write": {"/a', "null\n", "[]", '{"read": [], "write": {}}', '{"read": {"a": 1}}']
+)
+def test_a_damaged_table_of_locks_is_removed(toy, text):
+    dvc.RWLOCK.write_text(text)
+    assert "was damaged (a run was killed while DVC wrote it) and is removed" in dvc.restore_rwlock()
+    assert not dvc.RWLOCK.exists()
 
 
-def test_the_exit_code_of_a_stage_that_fails_is_told(project):
-    Path("dvc.yaml").write_text(STAGES.replace("cat first >", "exit 3; cat first >"))
-    assert run_dvc([]) != 0
+def test_a_whole_table_of_locks_stays(toy):
+    text = '{"write": {"/a": {"pid": 12, "cmd": "dvc repro"}}, "read": {}}'
+    RWLOCK_SCHEMA({"write": {"/a": {"pid": 12, "cmd": "dvc repro"}}, "read": {}})
+    dvc.RWLOCK.write_text(text)
+    assert dvc.restore_rwlock() == ""
+    assert dvc.RWLOCK.read_text() == text
+
+
+def test_a_table_of_locks_is_left_alone_while_dvc_runs(toy):
+    dvc.RWLOCK.write_text("")
+    with dvc.REPO_LOCK.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(SketchstackError, match="another DVC is running"):
+            dvc.restore_rwlock()
+
+
+ORPHAN = """
+from pipeline.foundation.artefacts import alone
+from pipeline.foundation.dvc import LOCK, run_dvc
+with alone(LOCK) as held:
+    run_dvc(["-q"], held)
+"""
+
+
+def test_a_dvc_whose_starter_was_killed_still_holds_the_lock(toy):
+    slow = {"slow": {"cmd": "touch begun; sleep 3; touch done", "outs": ["done"]}}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": slow}))
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen([sys.executable, "-c", ORPHAN], env=environment) as process:
+        while process.poll() is None and not Path("begun").exists():
+            time.sleep(0.02)
+        process.send_signal(signal.SIGKILL)
+    with (
+        pytest.raises(SketchstackError, match=r"dvc.lock is being written by process \d+ \(dvc repro\)"),
+        alone(dvc.LOCK),
+    ):
+        pass
+    for _ in range(300):
+        try:
+            with alone(dvc.LOCK):
+                break
+        except SketchstackError:
+            time.sleep(0.05)
+    assert Path("done").exists()

@@ -407,7 +407,7 @@ def test_a_learner_adds_dimensions_and_removes_them():
 @pytest.mark.parametrize(
     ("search", "message"),
     [
-        ({"network.alpha": [1, 2]}, r"pipeline/learners/mine.py: search\['network.alpha'\].*has no such place"),
+        ({"network.alpha": [1, 2]}, r"pipeline/learners/mine.py: search\['network.alpha'\].*has no 'network.alpha'"),
         ({"network.layers": "many"}, r"is 'many'; write a list of options, two numbers"),
         ({"network.name": (1, 2)}, r"is \(1, 2\); write a list"),
     ],
@@ -471,9 +471,21 @@ def a_trial() -> optuna.trial.FrozenTrial:
     return optuna.trial.create_trial(value=0.5, user_attrs={"block": block})
 
 
+HOLD = """
+import time
+from pathlib import Path
+from pipeline.foundation.artefacts import alone
+with alone(Path("logs/synthetic/tune/gru/fold0")):
+    print("tuning", flush=True)
+    time.sleep(60)
+"""
+
+
 def test_a_second_run_of_a_study_is_refused(home):
-    with (
-        tune_module._alone(Path("logs/synthetic/tune/gru/fold0.lock")),
-        pytest.raises(SketchstackError, match="runs in another process"),
-    ):
-        tune_module.tune(a_job(name="gru"), trials=1, seconds=None, fresh=False)
+    command, environment = [sys.executable, "-c", HOLD], {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "tuning\n"
+        with pytest.raises(SketchstackError, match=rf"is being written by process {other.pid} .*; wait for it to end"):
+            tune_module.tune(a_job(name="gru"), trials=1, seconds=None, fresh=False)
+        other.kill()

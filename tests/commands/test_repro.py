@@ -1,0 +1,48 @@
+"""`repro` is alone, and repairs before DVC looks: real processes, a toy pipeline."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.conftest import ROOT
+
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+REPRO = (sys.executable, "-m", "pipeline", "repro")
+SLOW = {"slow": {"cmd": "touch begun; sleep 3; touch done", "outs": ["done"]}}
+
+
+@pytest.fixture
+def toy(tmp_path, monkeypatch):
+    """A project of a stage that takes three seconds."""
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_bytes((ROOT / "profiles/synthetic.yaml").read_bytes())
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": SLOW}))
+    subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], check=True)
+
+
+def test_a_second_run_is_refused_by_the_process_of_the_first_and_moves_nothing(toy):
+    with subprocess.Popen(REPRO, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as first:
+        while first.poll() is None and not Path("begun").exists():
+            time.sleep(0.02)
+        Path("models/synthetic/base/other/fold0").mkdir(parents=True)
+        second = subprocess.run(REPRO, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+        assert second.returncode == 1
+        assert "dvc.lock is being written by process" in second.stderr
+        assert Path("models/synthetic/base/other/fold0").exists()
+        assert not Path("done").exists()
+    assert Path("done").exists()
+
+
+def test_a_lock_that_was_emptied_is_restored_with_a_sentence(toy):
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {"quick": {"cmd": "touch done", "outs": ["done"]}}}))
+    subprocess.run(REPRO, env=ENVIRONMENT, capture_output=True, check=False)
+    text = Path("dvc.lock").read_bytes()
+    Path("dvc.lock").write_bytes(b"")
+    said = subprocess.run(REPRO, env=ENVIRONMENT, capture_output=True, text=True, check=False).stdout
+    assert "dvc.lock was damaged (a run was killed while DVC wrote it) and is restored from its last good copy." in said
+    assert Path("dvc.lock").read_bytes() == text
