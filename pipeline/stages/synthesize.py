@@ -9,7 +9,7 @@ from pathlib import Path
 from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import load_params
-from pipeline.synthetic.competition import check_profile, write_test, write_train
+from pipeline.synthetic.competition import check_place, check_profile, write_test, write_train
 from pipeline.synthetic.figures import FIGURES
 
 
@@ -23,6 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     competition = parser.parse_args(arguments).competition
     params = load_params()
     check_profile(competition, params)
+    check_place(params)
     with whole_folder(Path(params.data.folder)) as folder:
         write_train(folder / params.data.train, params)
         write_test(folder, params)

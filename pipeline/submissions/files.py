@@ -77,7 +77,9 @@ def read_manifests(folder: Path | None = None) -> list[dict[str, Any]]:
             manifest = json.loads(path.read_text(encoding="utf-8"))
             manifests.append((manifest["rank"], manifest))
         except (ValueError, KeyError, TypeError) as error:
-            raise SketchstackError(f"{path} is not a manifest ({error!r}); run `dvc repro -f submit`.") from None
+            raise SketchstackError(
+                f"{path} is not a manifest ({error!r}); run `dvc repro -f submit`, or move it away if it is yours."
+            ) from None
     if not manifests:
         raise SketchstackError(f"{folder}/ holds no submissions; run `dvc repro submit` to write them.")
     return [manifest for _, manifest in sorted(manifests, key=lambda ranked: ranked[0])]

@@ -34,6 +34,7 @@ from pipeline.submissions.balance import balanced_guesses, check_drawable, draw_
 from pipeline.submissions.files import check_submission, known_words, read_manifests, sample_key_ids, write_submission
 from pipeline.submissions.sources import BALANCED, COMBINATIONS, Source, StackedRows, open_sources, read_stacked_rows
 
+RANKING = "ranking.csv"
 BEST = 3  # number of submissions to mark
 DRAWS = 5  # draws that measure the gain of balancing
 RESAMPLES = 2000  # bootstrap samples per interval
@@ -202,11 +203,27 @@ def made_from(source: Source, params: Params) -> dict[str, Any]:
 
 def keep_others(former: Path, folder: Path) -> None:
     """Copy what is not of an earlier run: a submission of one's own stays; one that has left the ensemble goes."""
-    ours = {"ranking.csv", *(f"{path.stem}{ending}" for path in former.glob("*.json") for ending in (".csv", ".json"))}
+    ours = {RANKING, *(f"{name}{ending}" for name in _names_written(former) for ending in (".csv", ".json"))}
     for path in sorted(former.glob("*")):
         if path.name not in ours and not (folder / path.name).exists():
             copy = shutil.copytree if path.is_dir() else shutil.copy2
             copy(path, folder / path.name)
+
+
+def _names_written(folder: Path) -> set[str]:
+    """The names of submissions that have a manifest or a line in the ranking: one of the two may be damaged."""
+    ranking = folder / RANKING
+    lines = ranking.read_text(encoding="utf-8", errors="replace").splitlines()[1:] if ranking.is_file() else []
+    ranked = {line.split(",")[1] for line in lines if line.count(",") > 1}
+    return ranked | {path.stem for path in folder.glob("*.json") if path.is_file() and _is_manifest(path)}
+
+
+def _is_manifest(path: Path) -> bool:
+    try:
+        found = json.loads(path.read_bytes())
+    except ValueError:
+        return False
+    return isinstance(found, dict) and {"name", "rank", "sha256"} <= found.keys()
 
 
 def write_ranking(folder: Path, manifests: list[dict[str, Any]]) -> None:
@@ -217,7 +234,7 @@ def write_ranking(folder: Path, manifests: list[dict[str, Any]]) -> None:
         f"{str(known['best_three']).lower()},{known['sha256']}"
         for known in manifests
     ]
-    (folder / "ranking.csv").write_text("\n".join([columns, *lines, ""]), encoding="utf-8")
+    (folder / RANKING).write_text("\n".join([columns, *lines, ""]), encoding="utf-8")
 
 
 def print_ranking(manifests: list[dict[str, Any]]) -> None:

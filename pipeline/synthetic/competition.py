@@ -94,6 +94,23 @@ def write_test(folder: Path, params: Params) -> None:
         write_csv(folder / params.data.labels, "key_id,word", ((r.key_id, spell(r.word)) for r in rows))
 
 
+def check_place(params: Params) -> None:
+    """Refuse to replace files that `synthesize` does not write.
+
+    Raises:
+        SketchstackError: there is one in the folder of the competition.
+    """
+    folder, data = Path(params.data.folder), params.data
+    ours = {Path(data.train, f"{word}.csv") for word in FIGURES}
+    ours |= {Path(name) for name in (data.test, data.sample_submission, data.labels) if name}
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir() and path.relative_to(folder) not in ours:
+            raise SketchstackError(
+                f"{path} is no file of the synthetic competition, and {folder} would be replaced with all it holds; "
+                f"move it away, or set synthesize.competitions to [] in {PARAMS} to use the raw files that lie there."
+            )
+
+
 def check_profile(competition: str, params: Params) -> None:
     """Refuse to overwrite raw files of another competition.
 

@@ -46,3 +46,17 @@ def test_a_lock_that_was_emptied_is_restored_with_a_sentence(toy):
     said = subprocess.run(REPRO, env=ENVIRONMENT, capture_output=True, text=True, check=False).stdout
     assert "dvc.lock was damaged (a run was killed while DVC wrote it) and is restored from its last good copy." in said
     assert Path("dvc.lock").read_bytes() == text
+
+
+@pytest.mark.parametrize("stage", ["synthesize", "submit"])
+def test_dvc_leaves_files_of_people_s_own_to_the_stage(toy, stage):
+    """As dvc.yaml declares its output, DVC deletes nothing before the stage runs."""
+    (declared,) = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"][stage]["outs"]
+    (options,) = declared.values() if isinstance(declared, dict) else [{}]
+    quick = {"cmd": "ls out > seen; touch out/new", "params": ["seed"], "outs": [{"out": options}]}
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": {stage: quick}}))
+    Path("out").mkdir()
+    Path("out/mine.csv").write_text("mine")
+    subprocess.run(REPRO, env=ENVIRONMENT, capture_output=True, check=False)
+    assert Path("seen").read_text() == "mine.csv\n"
+    assert Path("out/mine.csv").read_text() == "mine"

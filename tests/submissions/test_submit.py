@@ -244,6 +244,21 @@ def test_a_learner_that_left_the_ensemble_is_submitted_no_more(project):
     assert not Path("submissions/synthetic/alpha.csv").exists()
 
 
+def test_submissions_and_notes_of_one_s_own_stay_and_damaged_ones_of_the_run_do_not(project):
+    folder = Path("submissions/synthetic")
+    submit_stage.main()
+    (folder / "mine.csv").write_text("key_id,word\n")
+    (folder / "mine.json").write_text('{"learner": "a notebook"}')
+    (folder / "gone.json").write_text('{"name": "gone", "rank": 9, "sha256": ""}')
+    damaged = sorted(folder.glob("*.json"))[-1]
+    damaged.write_text("{")
+    submit_stage.main()
+    assert (folder / "mine.csv").read_text() == "key_id,word\n"
+    assert (folder / "mine.json").read_text() == '{"learner": "a notebook"}'
+    assert not (folder / "gone.json").exists()
+    assert damaged.read_text() != "{"
+
+
 def spoil(path, change):
     """Other numbers that were written so: their hashes are right."""
     array = np.load(path)
@@ -468,7 +483,7 @@ def sendable(project, tmp_path, monkeypatch):
     params["submit"]["competition"] = "doodles"
     write_params(params)
     Path("dvc.lock").write_text("schema: '2.0'\n")
-    Path(".gitignore").write_text("/folds/\n/models/\n/submissions/\n/raw/\n")
+    Path(".gitignore").write_text("/folds/\n/models/\n/submissions/\n/raw/\n/.partial/\n")
     git("init", "--quiet")
     commit()
     bin_folder = tmp_path / "bin"

@@ -294,3 +294,13 @@ def test_labels_that_params_do_not_name_are_not_written(tmp_path):
     assert not (blind / "test_labels.csv").exists()
     with (blind / "test_simplified.csv").open(newline="") as file:
         assert len(list(csv.reader(file))) == 1 + TEST_ROWS * len(FIGURES)
+
+
+def test_raw_files_of_one_s_own_are_not_replaced(tmp_path):
+    folder = write(tmp_path, small())
+    before = contents(folder)
+    (folder / "train_simplified" / "zebra.csv").write_text("mine")
+    with pytest.raises(SystemExit) as stopped:
+        write(tmp_path, small())
+    assert "train_simplified/zebra.csv is no file of the synthetic competition" in " ".join(str(stopped.value).split())
+    assert contents(folder) == {**before, "train_simplified/zebra.csv": b"mine"}
