@@ -5,21 +5,23 @@ SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON := .venv/bin/python
 INSTALLED := .venv/.installed
-# A file of tests at a time on each core; threads that wait leave the core to the others.
+# One file of tests at a time per core; waiting threads free their core.
 PYTEST := OMP_WAIT_POLICY=PASSIVE $(PYTHON) -m pytest -n auto --maxprocesses 4 --dist loadfile
 SKETCHSTACK := $(PYTHON) -m pipeline
 CHECKED := .venv/.checked
 COMPARE := make compare A=strokenet B=seresnet
 
-# What a user gives reaches a command as one word, whatever is in it.
-q = $(if $(1),'$(subst ','\'',$(1))')
-option = $(if $(2),$(1) $(call q,$(2)))
-needed = $(if $($(1)),$(call q,$($(1))),$(error $(1) is missing, as in: $(2)))
+# A variable reaches a command as one word, whatever characters it contains.
+# make itself must not expand a dollar sign in it, neither here nor for the environment of a command.
+unexport NAME AT FROM FORCE LEARNER TRIALS A B ROPE HOURLY
+q = $(if $(value $(1)),'$(subst ','\'',$(value $(1)))')
+option = $(if $(value $(2)),$(1)=$(call q,$(2)))
+needed = $(or $(call q,$(1)),$(error $(1) is missing, as in: $(2)))
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) ## create .venv with everything that is needed
+setup: $(INSTALLED) ## create .venv with all dependencies
 
 $(INSTALLED): pyproject.toml constraints.txt
 	test -x $(PYTHON) || python3 -m venv .venv
@@ -30,7 +32,7 @@ $(CHECKED): $(INSTALLED) params.yaml $(wildcard pipeline/learners/*.py pipeline/
 	@$(SKETCHSTACK) check
 	@touch $@
 
-repro: $(CHECKED) ## run what has changed of the pipeline, raw drawings to ranked submissions
+repro: $(CHECKED) ## run the changed stages, from raw drawings to ranked submissions
 	@$(SKETCHSTACK) repro
 
 test: $(INSTALLED) ## the fast tests, then the slow ones
@@ -43,58 +45,58 @@ lint: $(INSTALLED) ## ruff (rules and format) and mypy
 	mypy
 
 submit: $(INSTALLED) ## send the best submission (or NAME=...) to Kaggle, or show exactly what would be sent
-	@$(SKETCHSTACK) submit $(call q,$(NAME))
+	@$(SKETCHSTACK) submit $(call q,NAME)
 
 reproduce: $(INSTALLED) ## make a submission of ledger.csv again and compare the bytes: NAME=super_learner, AT=REVISION
-	@$(SKETCHSTACK) reproduce $(call needed,NAME,make reproduce NAME=super_learner) $(call option,--at,$(AT))
+	@$(SKETCHSTACK) reproduce $(call needed,NAME,make reproduce NAME=super_learner) $(call option,--at,AT)
 
 data: $(INSTALLED) ## fetch raw files: NAME=mini FROM=FOLDER copies them, NAME=kaggle downloads them
-	@$(SKETCHSTACK) fetch $(call needed,NAME,make data NAME=mini FROM=FOLDER) $(call option,--from,$(FROM))
+	@$(SKETCHSTACK) fetch $(call needed,NAME,make data NAME=mini FROM=FOLDER) $(call option,--from,FROM)
 
-profile: $(INSTALLED) ## put profiles/NAME.yaml in force as params.yaml (FORCE=1 gives edits up)
-	@$(SKETCHSTACK) profile $(call needed,NAME,make profile NAME=synthetic) $(if $(FORCE),--force)
+profile: $(INSTALLED) ## copy profiles/NAME.yaml to params.yaml (FORCE=1 discards edits)
+	@$(SKETCHSTACK) profile $(call needed,NAME,make profile NAME=synthetic) $(if $(value FORCE),--force)
 
-tune: $(INSTALLED) ## search a learner's params: LEARNER=lstm TRIALS=30; can be stopped and goes on
-	@$(SKETCHSTACK) tune $(call needed,LEARNER,make tune LEARNER=lstm) $(call option,--trials,$(TRIALS))
+tune: $(INSTALLED) ## search for better params: LEARNER=lstm TRIALS=30; can be stopped and resumed
+	@$(SKETCHSTACK) tune $(call needed,LEARNER,make tune LEARNER=lstm) $(call option,--trials,TRIALS)
 
 compare: $(INSTALLED) ## is B better than A? A=strokenet B=seresnet, or revisions: A=HEAD~1 B=super_learner
-	@$(SKETCHSTACK) compare $(call needed,A,$(COMPARE)) $(call needed,B,$(COMPARE)) $(call option,--rope,$(ROPE))
+	@$(SKETCHSTACK) compare $(call needed,A,$(COMPARE)) $(call needed,B,$(COMPARE)) $(call option,--rope,ROPE)
 
-experiments: $(INSTALLED) ## what `dvc exp run` has kept, the best first: MAP@3, and the params that differ
+experiments: $(INSTALLED) ## experiments of `dvc exp run`, best first: MAP@3, and the params that differ
 	@$(SKETCHSTACK) experiments
 
-report: $(INSTALLED) ## scores, plots and drawings of the run that is there, on one page (HOURLY=2.5 tells what it cost)
-	@$(SKETCHSTACK) report $(call option,--hourly,$(HOURLY))
+report: $(INSTALLED) ## scores, plots and drawings of the current run on one page (HOURLY=2.5 adds the price)
+	@$(SKETCHSTACK) report $(call option,--hourly,HOURLY)
 
 bench: bench-data bench-train ## the benchmarks of data and of training
 
-bench-data: $(INSTALLED) ## shuffle, batches and shards of data/mini against the published way; nothing else should run
+bench-data: $(INSTALLED) ## shuffle, batches and shards of data/mini against the published code; needs an idle machine
 	@for name in shuffle memory batches first_batch shard_size; do $(PYTHON) -m bench.$$name || exit 1; echo; done
 
-bench-train: $(INSTALLED) ## training steps of every learner, fed and from memory; nothing else should run
+bench-train: $(INSTALLED) ## training steps of every learner, with new batches and from memory; needs an idle machine
 	@$(PYTHON) -m bench.train
 
-bench-effects: $(INSTALLED) ## what each means of training is worth on 60 words of data/mini; can be stopped and goes on
+bench-effects: $(INSTALLED) ## effect of each training method on 60 words of data/mini; can be stopped and resumed
 	@$(PYTHON) -m bench.effects
 
 bench-gpu: $(INSTALLED) ## on a machine with a GPU: drawings/s at the kaggle profile's sizes, mini's scores at GPU sizes
 	@$(PYTHON) -m bench.gpu
 
-bench-plain: $(INSTALLED) ## plain references in the time of a trained learner of the mini profile: LEARNER=strokenet
-	@$(PYTHON) -m bench.plain $(or $(LEARNER),$(error which learner? make bench-plain LEARNER=strokenet))
+bench-plain: $(INSTALLED) ## plain baselines with the training time of a learner of the mini profile: LEARNER=strokenet
+	@$(PYTHON) -m bench.plain $(call needed,LEARNER,make bench-plain LEARNER=strokenet)
 
-bench-kills: $(INSTALLED) ## kill every learner again and again, and compare the bytes
+bench-kills: $(INSTALLED) ## kill and resume every learner many times, and compare the bytes
 	@$(PYTHON) -m bench.kills
 
-bench-stack: $(INSTALLED) ## what each part of stacking is worth on the run that is there; time and memory up to a million rows
+bench-stack: $(INSTALLED) ## effect of each part of stacking on the current run; time and memory up to a million rows
 	@$(PYTHON) -m bench.stacking
 	@$(PYTHON) -m bench.stack_size
 
-bench-coverage: $(INSTALLED) ## how often the interval of a comparison holds the truth, over simulated pairs
+bench-coverage: $(INSTALLED) ## how often the interval of a comparison covers the true difference, over simulated pairs
 	@$(PYTHON) -m bench.coverage
 
-bench-report: $(INSTALLED) ## how long the report of the run that is there takes, its size, and what a browser finds
+bench-report: $(INSTALLED) ## time and size of the report of the current run, and errors that a browser finds
 	@$(PYTHON) -m bench.report
 
-bench-scores: $(INSTALLED) ## write the scores of the run that is there as bench/results/PROFILE.md
+bench-scores: $(INSTALLED) ## write the scores of the current run as bench/results/PROFILE.md
 	@$(PYTHON) -m bench.scores

@@ -1,1 +1,1 @@
-"""Benchmarks: one file each, run as `python -m bench.<name>`; results/ holds what they measured."""
+"""Benchmarks: one file each, run as `python -m bench.<name>`; results/ holds the measurements."""

@@ -24,11 +24,11 @@ from pipeline.foundation.places import places
 
 PICTURES, MOVEMENTS = "mobilenet", "lstm"  # the learners whose encoding and augmentation are measured
 BATCH_SIZE = 512
-REFERENCE = 20_000  # drawings that a run of the published generator makes, at least
+REFERENCE = 20_000  # fewest drawings of a run of the published generator
 
 
 def measure(params: Params, scratch: Path, runs: int, rows: int | None) -> Measured:
-    """Pass over all folds, the batches made ahead as a learner gets them; run the published generator in turn."""
+    """Alternate passes over all folds, with batches made in advance as for a learner, and the published generator."""
     set_threads(params.threads)
     home, published = scratch / "ours", scratch / "published"
     write_copies(params, home, 1, rows)
@@ -71,16 +71,16 @@ class Passes:
 
     @property
     def count(self) -> int:
-        """Drawings of a pass."""
+        """Number of drawings of a pass."""
         return self.batches.steps_an_epoch * self.size
 
     def made_ahead(self) -> int:
-        """One more epoch, as a learner gets it; how many drawings that were."""
+        """One more epoch as a learner gets it; returns the number of drawings."""
         start = next(self._starts)
         return sum(len(batch.labels) for batch in self.batches.steps(start, start + self.batches.steps_an_epoch))
 
     def picked(self) -> list[tuple[Drawings, Distortion]]:
-        """The drawings of a pass in an order of its own, batch by batch, not encoded yet."""
+        """The drawings of a pass in random order, batch by batch, not encoded yet."""
         rng = np.random.default_rng(0)
         rows = rng.permutation(len(self.drawings))[: self.count].reshape(-1, self.size)
         return [(self.drawings.take(batch), random_distortion(rng, self.size, self.augmentation)) for batch in rows]
@@ -123,7 +123,7 @@ def _pictures(passes: Passes, side: int, published: Path, runs: int, threads: in
 
 
 def _movements(passes: Passes, runs: int) -> Row:
-    """Pen movements, and how fast their bytes can be copied."""
+    """Pen movements, and the speed of copying their bytes."""
     made = [passes.encode(*batch)[0] for batch in passes.picked()]
 
     def copied() -> int:

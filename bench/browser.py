@@ -1,4 +1,4 @@
-"""A page as its readers get it: in headless Chromium, from disk, on a desk and on a phone, light and dark."""
+"""A page as its readers see it: in headless Chromium, from disk, on a desktop and a phone, light and dark."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ OPTIONS = (
 
 @dataclass
 class Findings:
-    """What is wrong with a page, as phrases; all empty if nothing is.
+    """Faults of a page, as text; all empty if there is none.
 
     Attributes:
         console: errors and warnings of the console.
-        requests: addresses that the page asked for, beside itself and what it holds.
-        pictures: that do not show, or have no alternative text.
+        requests: addresses that the page requested, other than itself and its embedded content.
+        pictures: pictures that do not show, or have no alternative text.
         scroll: widths at which the page scrolls sideways.
-        accessibility: what axe-core finds, light and dark.
+        accessibility: findings of axe-core, light and dark.
     """
 
     console: list[str] = field(default_factory=list)
@@ -42,17 +42,17 @@ class Findings:
 
 
 def chromium() -> str | None:
-    """Where Chromium is on this machine; None if there is none."""
+    """The path of Chromium on this machine, or None."""
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
 @contextmanager
 def opened(page: Path, findings: Findings, width: int = DESK, scheme: Scheme = "light") -> Iterator[Any]:
-    """The page in a browser without a network, and what it complains of on its way.
+    """The page in a browser without a network; faults while loading are collected.
 
     Args:
         page: an HTML file.
-        findings: takes what the console says and what is asked for.
+        findings: receives console messages and requests.
         width: of the window in pixels.
         scheme: light or dark.
     """
@@ -74,7 +74,7 @@ def opened(page: Path, findings: Findings, width: int = DESK, scheme: Scheme = "
 
 
 def checked(page: Path) -> Findings:
-    """Look for everything that may be wrong with a page; see `Findings`."""
+    """Check a page for all kinds of `Findings`."""
     from axe_playwright_python.sync_playwright import Axe
 
     findings = Findings()

@@ -1,4 +1,4 @@
-"""The competition that is measured: the real drawings of the mini profile, or copies of them, in a scratch folder."""
+"""The competition for benchmarks: the real drawings of the mini profile, or copies of them, in a scratch folder."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
 
 PROFILE = ROOT / "profiles" / "mini.yaml"
-APART = 10**16 + 10**7  # between the key_ids of copies: more than any key_id, and the reference puts them elsewhere
-SHARD = 40_000  # rows of a shard, about
+APART = 10**16 + 10**7  # offset of key_ids per copy: above any key_id; the reference shards copies differently
+SHARD = 40_000  # approximate rows per shard
 
 
 class Stage(NamedTuple):
-    """What one run of the shuffle stage took, in a process of its own.
+    """Time and memory of one run of the shuffle stage, in its own process.
 
     Attributes:
         seconds: of the stage, after its imports.
-        whole: seconds of the process, its start and imports included.
-        peak: most memory that it held at a time, in MB: its own and the mapped files' pages.
+        whole: seconds of the process, including its start and imports.
+        peak: peak memory in MB, including pages of mapped files.
     """
 
     seconds: float
@@ -59,18 +59,18 @@ def mini_params() -> Params:
 
 @contextmanager
 def scratch_folder(place: Path | None) -> Iterator[Path]:
-    """A folder that is gone afterwards, in `place` or where the system keeps such folders."""
+    """A temporary folder, in `place` or in the system's folder for temporary files."""
     with TemporaryDirectory(prefix="sketchstack-bench-", dir=place) as folder:
         yield Path(folder)
 
 
 def run_benchmark(measure: Callable[..., Measured], asked: argparse.Namespace, **more: Any) -> None:
-    """Measure the mini profile in a scratch folder and publish what came out.
+    """Measure the mini profile in a scratch folder and publish the result.
 
     Args:
-        measure: takes params, the scratch folder, runs, rows, and what more it needs.
+        measure: called with params, the scratch folder, runs, rows, and `more`.
         asked: the command line of `tables.arguments`.
-        more: see above.
+        more: further arguments of `measure`.
     """
     with scratch_folder(asked.scratch) as scratch:
         publish(measure(mini_params(), scratch, asked.runs, asked.rows, **more), asked)
@@ -117,11 +117,11 @@ def _renumbered(line: str, place: int, shift: int) -> str:
 
 
 def run_shuffle(home: Path, cache: Path | None = None) -> Stage:
-    """Run the shuffle stage on a competition in a process of its own, its folds made anew.
+    """Run the shuffle stage on a competition in its own process; the folds are made again.
 
     Args:
         home: the folder of params.yaml.
-        cache: compiled kernels are kept here and looked for here; beside their code by default.
+        cache: folder of compiled kernels; by default beside their code.
     """
     shutil.rmtree(home / places(home).folds, ignore_errors=True)
     os.sync()
@@ -134,7 +134,7 @@ def seconds_of(home: Path, learner: str, fold: int) -> dict[str, float]:
     """Seconds of a training stage that ran in a folder: `fit` and `predict`.
 
     Raises:
-        SketchstackError: it has left none.
+        SketchstackError: the stage has written no times.
     """
     path = home / places(home).logs / learner / f"fold{fold}" / "seconds.json"
     if not path.exists():
@@ -144,10 +144,10 @@ def seconds_of(home: Path, learner: str, fold: int) -> dict[str, float]:
 
 
 def run_child(module: str, home: Path, cache: Path | None = None) -> dict[str, float]:
-    """Run a module in a process of its own; give the JSON of its last line.
+    """Run a module in its own process; returns the JSON of its last line.
 
     Raises:
-        SketchstackError: it failed; with what it wrote.
+        SketchstackError: it failed; with its error output.
     """
     path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
     environment = {**os.environ, "PYTHONPATH": path} | ({"NUMBA_CACHE_DIR": str(cache)} if cache else {})

@@ -1,4 +1,4 @@
-"""How often the 95% interval of a comparison holds the true difference, over simulated pairs of learners."""
+"""How often the 95% interval of a comparison covers the true difference, over simulated pairs of learners."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import sys
 import numpy as np
 
 from bench.tables import RESULTS, Bar, Measured, Row, record, show
-from pipeline.comparison.contenders import Contender
+from pipeline.comparison.candidates import Candidate
 from pipeline.comparison.statistics import compare
 from pipeline.drawings.words import Words
 from pipeline.foundation.errors import one_paragraph_errors
@@ -18,11 +18,11 @@ PAIRS, ROWS, FOLDS = 1000, 4000, 5
 SPREAD = (
     5.0  # of the rows' difficulty: two learners of a skill then differ in one first guess of eight, as real ones do
 )
-PRECISION = np.array([1, 1 / 2, 1 / 3, 0])  # of a row whose word is guessed first, second, third, or not at all
+PRECISION = np.array([1, 1 / 2, 1 / 3, 0])  # of a row whose word is the first, second or third guess, or none
 
 
 def places(difficulty: np.ndarray, skill: float) -> np.ndarray:
-    """How likely the true word is first, second, third or not guessed, (N, 4), for rows of a difficulty (N,)."""
+    """Probability that the true word is the first, second, third or no guess, (N, 4), for rows of difficulty (N,)."""
     first = 1 / (1 + np.exp(difficulty - skill))
     rest = (1 - first)[:, None] * np.array([0.45, 0.2, 0.35])
     return np.column_stack([first, rest])
@@ -30,26 +30,26 @@ def places(difficulty: np.ndarray, skill: float) -> np.ndarray:
 
 def made_up(
     name: str, labels: np.ndarray, difficulty: np.ndarray, skill: float, random: np.random.Generator, folds: int = FOLDS
-) -> Contender:
-    """A learner that guesses rows by their difficulty and its skill, and chance.
+) -> Candidate:
+    """A simulated learner that guesses rows by their difficulty, its skill and chance.
 
     Args:
         name: its name.
         labels: (N,) of the rows.
-        difficulty: (N,), what two learners share.
-        skill: at which difficulty half of the first guesses are right.
-        random: its chance.
+        difficulty: (N,) of the rows, the same for all learners.
+        skill: the difficulty at which half of the first guesses are right.
+        random: random generator.
         folds: of equal size.
     """
     reached = (random.random((len(labels), 1)) > places(difficulty, skill).cumsum(axis=1)).sum(axis=1)
     wrong = (labels[:, None] + 1 + np.arange(3)) % len(WORDS)
     guesses = np.where(np.arange(3) == reached[:, None], labels[:, None], wrong)
     rows = np.arange(len(labels))
-    return Contender(name, guesses, rows, labels, rows * folds // len(labels), WORDS)
+    return Candidate(name, guesses, rows, labels, rows * folds // len(labels), WORDS)
 
 
 def expected(skill: float, random: np.random.Generator) -> float:
-    """The MAP@3 of a skill over all rows that there could be, of normal difficulty."""
+    """The expected MAP@3 of a skill over rows of normally distributed difficulty."""
     return float((places(random.normal(0, SPREAD, 2_000_000), skill) @ PRECISION).mean())
 
 

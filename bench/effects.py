@@ -1,6 +1,6 @@
-"""What each means of training does to one small network: MAP@3 with it and without, over three seeds.
+"""The effect of each training method on one small network: MAP@3 with and without it, over three seeds.
 
-The runs that are finished stay in a folder, so a benchmark that was stopped goes on with the next one.
+Finished runs stay in a folder, so a benchmark that was stopped resumes with the next run.
 """
 
 from __future__ import annotations
@@ -96,12 +96,12 @@ NOTES = [
 
 
 class Effect(NamedTuple):
-    """What some runs scored, one a seed.
+    """The scores of runs, one per seed.
 
     Attributes:
-        name: of the means; `baseline` without any.
+        name: of the training method; `baseline` for none.
         scores: MAP@3 of each seed on the held-out fold.
-        gains: what each is above the baseline of the same seed, or above its own teacher.
+        gains: differences of the scores to the baseline of the same seed, or to the teacher.
         seconds: of each run, from the start of its process to its end.
     """
 
@@ -112,11 +112,11 @@ class Effect(NamedTuple):
 
 
 class Runs:
-    """Runs on some words, the finished ones kept in runs.jsonl.
+    """Runs on some words; finished runs are saved in runs.jsonl.
 
     Args:
         params: of the profile.
-        folder: for all that should last until the benchmark is done.
+        folder: for files that remain until the benchmark is done.
     """
 
     def __init__(self, params: Params, folder: Path) -> None:
@@ -143,7 +143,7 @@ class Runs:
         return home
 
     def score(self, name: str, seed: int) -> tuple[float, float | None, float]:
-        """MAP@3 with a means, its teacher's MAP@3 where it has one, and seconds; run unless that is finished."""
+        """MAP@3 with a training method, MAP@3 of its teacher if it has one, and seconds; runs unless finished."""
         block, pseudo = block_of(name), pseudo_of(self.params, name)
         score = "map3_mirrored" if block["augmentation"]["mirror_test"] else "map3"
         block["augmentation"]["mirror_test"] = False  # every run predicts both ways
@@ -157,7 +157,7 @@ class Runs:
         return found[score], found.get("teacher"), found["seconds"]
 
     def _key(self, home: Path, block: dict[str, Any], pseudo: Pseudo, seed: int) -> str:
-        """Fingerprint of all that a run depends on."""
+        """Fingerprint of everything that a run depends on."""
         code = {source: file_hash(ROOT / source) for source in SOURCES}
         rows = file_hash(home / places(home).folds / "summary.json")
         return fingerprint([block, pseudo.model_dump(), seed, self.params.threads, rows, code])
@@ -176,7 +176,7 @@ class Runs:
             file.write_text("".join(f"{json.dumps(each)}\n" for each in self.finished.values()))
 
     def _weights_of_others(self, seed: int) -> dict[str, str]:
-        """`initial_weights` out of a baseline run on other words, more of them, so that its last layer fits nowhere."""
+        """`initial_weights` of a baseline run on more, other words, so the last layer does not fit."""
         block, pseudo = block_of("baseline"), pseudo_of(self.params, "baseline")
         path = self.folder / f"{self._key(self.others, block, pseudo, seed)}.safetensors"
         if not path.exists():
@@ -195,12 +195,12 @@ def words_of(params: Params) -> tuple[str, ...]:
 
 
 def others_of(params: Params) -> tuple[str, ...]:
-    """Words that have given initial weights: all that the same rule finds from another start."""
+    """The words of the runs for initial weights: chosen by the same rule from another start."""
     return training_files(params)[0].names[OTHERS::EVERY]
 
 
 def block_of(name: str) -> dict[str, dict[str, Any]]:
-    """The learner's block of params.yaml with a means; of the baseline for another name."""
+    """The learner's params block with a training method; that of the baseline for another name."""
     changes = MEANS.get(name, {})
     return {part: {**settings, **changes.get(part, {})} for part, settings in BASELINE.items()}
 
@@ -211,7 +211,7 @@ def pseudo_of(params: Params, name: str) -> Pseudo:
 
 
 def measure(runs: Runs, names: Sequence[str], seeds: int) -> list[Effect]:
-    """The baseline and some means, seed by seed, so that all of them have come once before one comes again."""
+    """The baseline and training methods, seed by seed: each runs with one seed before the next seed."""
     found = {name: Effect(name, [], [], []) for name in ["baseline", *names]}
     for seed in range(runs.params.seed, runs.params.seed + seeds):
         for name, effect in found.items():
@@ -223,7 +223,7 @@ def measure(runs: Runs, names: Sequence[str], seeds: int) -> list[Effect]:
 
 
 def cells(effect: Effect) -> list[str]:
-    """A line of the table: the means, its params, MAP@3, what it is above the baseline, seconds."""
+    """A line of the table: training method, params, MAP@3, gain over the baseline, seconds."""
     changes = [f"{name} {value}" for part in MEANS.get(effect.name, {}).values() for name, value in part.items()]
     gain = mean_and_spread(effect.gains, "+.4f") if effect.name in MEANS else ""
     seconds = f"{statistics.mean(effect.seconds):.0f}"
@@ -244,7 +244,7 @@ def markdown(effects: Sequence[Effect], title: str, notes: Sequence[str]) -> str
 
 
 def store(effects: Sequence[Effect], title: str, notes: list[str], folder: Path = RESULTS) -> None:
-    """Write effects.json, every single run of it, and effects.md."""
+    """Write effects.json, with every run, and effects.md."""
     rows = []
     for name, scores, gains, seconds in effects:
         without = [score - gain for score, gain in zip(scores, gains, strict=True)]
@@ -256,17 +256,17 @@ def store(effects: Sequence[Effect], title: str, notes: list[str], folder: Path 
 
 @one_paragraph_errors
 def main() -> None:
-    """Measure what each means of training does."""
+    """Measure the effect of each training method."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--only", nargs="+", choices=MEANS, help="some means, for a quick look (all)")
+    parser.add_argument("--only", nargs="+", choices=MEANS, help="only these methods, for a quick look (default all)")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="runs of each (%(default)s)")
-    parser.add_argument("--scratch", type=Path, default=SCRATCH, help="keeps what is finished (%(default)s)")
+    parser.add_argument("--scratch", type=Path, default=SCRATCH, help="folder of finished runs (%(default)s)")
     asked = parser.parse_args()
     effects = measure(Runs(mini_params(), asked.scratch.resolve()), asked.only or [*MEANS], asked.seeds)
     title = f"MAP@3 on a held-out fold of {WORDS} words with each means and without, {asked.seeds} seeds"
     show(effects, title)
     if asked.only or asked.seeds < SEEDS:
-        print(f"Not recorded: that takes all means and {SEEDS} seeds.")
+        print(f"Not recorded: recording needs all training methods and {SEEDS} seeds.")
     else:
         store(effects, title, NOTES)
 

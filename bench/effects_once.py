@@ -1,4 +1,4 @@
-"""One training run on the folds in the working directory; the last line says how it scored, as JSON."""
+"""One training run on the folds in the working directory; its last line is the scores as JSON."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from pipeline.training.pseudo import relabelled, sure_labels
 def main() -> None:
     """Train the first learner of `ensemble`; score its fold as drawn, and with each drawing's mirror image.
 
-    Where there is a second round, so: on one fold first, and then, from the start, on that and on the sure drawings of
-    another, whose words are withheld. weights.safetensors in the working directory takes the last weights.
+    With a second round: train on one fold first; then, from the start, on this fold and the sure drawings of another
+    fold, whose words are withheld. The last weights are written to weights.safetensors in the working directory.
     """
     params = load_params()
     rows, found = open_folds([HELD_OUT]), dict[str, float]()

@@ -1,4 +1,4 @@
-"""How long a training process takes from its imports to its first batch."""
+"""Time of a training process from its imports to its first batch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.foundation.params import Params
 
 
 def measure(params: Params, scratch: Path, runs: int, rows: int | None) -> Measured:
-    """Start a process a run; one more with no compiled kernels at hand."""
+    """Start one process per run, and one more without compiled kernels."""
     home = scratch / "ours"
     count = write_copies(params, home, 1, rows)
     run_shuffle(home)

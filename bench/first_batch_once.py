@@ -1,4 +1,4 @@
-"""A training process up to its first batch, on the folds in the working directory; the last line times it, as JSON."""
+"""A training process up to its first batch, on the folds in the working directory; its last line is times as JSON."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LEARNER, HELD_OUT = "seresnet", 0
 
 
 def first_batch() -> int:
-    """Do as `pipeline.stages.train` does, from reading params.yaml to the first batch, and give the batch's size."""
+    """Do the same as `pipeline.stages.train`, from reading params.yaml to the first batch; returns the batch size."""
     params = load_params()
     set_threads(params.threads)
     words = load_words(places().folds)

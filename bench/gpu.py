@@ -21,7 +21,7 @@ from pipeline.foundation.params import Params, load_params
 from pipeline.learners._base import available
 from pipeline.predictions.metrics import map_at_3, top3
 
-# mini's networks, several times as large, in as many passes as a GPU makes in two minutes or so.
+# mini's networks at several times the size, with as many epochs as a GPU makes in about two minutes.
 SIZES: dict[str, dict[str, dict[str, Any]]] = {
     "strokenet": {
         "network": {"samples": 128, "features": [64, 64], "side": 32, "widths": [64, 128, 256], "blocks": 2},
@@ -58,7 +58,7 @@ def large_mini() -> Params:
     for name, blocks in SIZES.items():
         for block, changes in blocks.items():
             raw["learners"][name][block] |= changes
-    raw["threads"] = 4  # of each of four, side by side
+    raw["threads"] = 4  # for each of four processes in parallel
     return Params.model_validate(raw)
 
 
@@ -74,7 +74,7 @@ def folds_at(home: Path, folds: Path | None) -> None:
 
 
 def scores(home: Path, names: list[str]) -> list[Row]:
-    """Train each learner without fold 0 at its GPU size, side by side; their scores, and their geometric mean's."""
+    """Train all learners in parallel without fold 0 at GPU sizes; their scores, and those of the geometric mean."""
     with ThreadPoolExecutor(len(names)) as pool:
         measured = dict(zip(names, pool.map(lambda name: score(home, name), names), strict=True))
     rows = list[Row]()
@@ -87,7 +87,7 @@ def scores(home: Path, names: list[str]) -> list[Row]:
 
 
 def score(home: Path, name: str) -> dict[str, float]:
-    """Train one learner in a process and a folder of its own."""
+    """Train one learner in its own process and folder."""
     place = home / name
     place.mkdir()
     (place / "folds").symlink_to(home / "folds")
@@ -104,7 +104,7 @@ def main() -> None:
     parser = arguments(main.__doc__)
     parser.add_argument("--part", choices=["speed", "scores"], help="(both)")
     parser.add_argument("--learners", nargs="+", choices=available(), help="for a quick look at some (all)")
-    parser.add_argument("--folds", type=Path, help="the folds of mini, where they are shuffled already")
+    parser.add_argument("--folds", type=Path, help="the folds of mini, if they are shuffled already")
     parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results", help="a folder (%(default)s)")
     parser.set_defaults(runs=1)
     asked = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Every learner, killed again and again while it trains, ends with the bytes of a run that nobody disturbed."""
+"""Every learner is killed many times in training, and must end with the bytes of an uninterrupted run."""
 
 from __future__ import annotations
 

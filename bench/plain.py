@@ -1,4 +1,4 @@
-"""The plain references of the score: the published MobileNetV2 and a three-layer CNN, in the time of a learner of ours.
+"""Plain baselines for the score: the published MobileNetV2 and a three-layer CNN, with the time of a learner.
 
 Both train on the rows that a learner trains on and are scored by MAP@3 on all rows of the fold that it never saw. Their
 learning rate follows the clock, up at first and then down to zero at the end, so that each uses all the time it has.

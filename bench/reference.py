@@ -1,4 +1,4 @@
-"""The published way: CSVs of all words shuffled with pandas, then batches drawn one drawing at a time.
+"""The published code: CSVs of all words shuffled with pandas, then batches drawn one drawing at a time.
 
 Written after the notebooks that most entrants of the competition started from, with their constants: "Shuffle CSVs"
 and "Greyscale MobileNet" (kaggle.com/gaborfodor). Both run on one core; beside each stands the same on several.

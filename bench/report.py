@@ -1,4 +1,4 @@
-"""The report of the run that is there: how long it takes, how large it is, and what a browser finds wrong with it."""
+"""The report of the current run: its time, its size, and faults that a browser finds."""
 
 from __future__ import annotations
 

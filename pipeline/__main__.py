@@ -14,12 +14,12 @@ from click.shell_completion import CompletionItem
 
 from pipeline.foundation.commandline import nearest
 
-# group → command → what it does, in a line; `export-model` is pipeline/commands/export_model.py.
+# group → command → its help line; `export-model` is pipeline/commands/export_model.py.
 COMMANDS: dict[str, dict[str, str]] = {
     "run": {
         "repro": "run what has changed, raw drawings to ranked submissions",
         "fetch": "bring a competition's raw files to data/NAME",
-        "profile": "put profiles/NAME.yaml in force as params.yaml",
+        "profile": "copy profiles/NAME.yaml to params.yaml",
         "check": "check params.yaml and the data before anything is trained",
         "reproduce": "make a recorded submission again and compare its bytes",
         "clean": "set aside models that params.yaml no longer names",
@@ -31,11 +31,11 @@ COMMANDS: dict[str, dict[str, str]] = {
     },
     "compare": {
         "compare": "say whether B is better than A: learners, submissions, revisions",
-        "experiments": "list what `dvc exp run` has kept, the best first",
+        "experiments": "list the experiments of `dvc exp run`, best first",
     },
     "try": {
-        "tune": "search better params of a learner",
-        "relabel": "look at suspected mislabels and take corrections",
+        "tune": "search for better params of a learner",
+        "relabel": "export suspected mislabels and take corrections",
     },
     "share": {
         "submit": "check, send or record a submission",
@@ -51,7 +51,7 @@ class Command(click.Command):
 
     Args:
         name: its name; its module is imported when it is called.
-        line: what it does.
+        line: its help line.
     """
 
     def __init__(self, name: str, line: str) -> None:

@@ -238,8 +238,8 @@ def test_a_run_starts_from_a_local_file_where_shapes_agree(tmp_path, capsys):
 
     other = Pretrained(learner.params, num_words=7, seed=(1, 2), threads=1)
     other.build()
-    anew = dict(list(other.weights().items())[2:])
+    random = dict(list(other.weights().items())[2:])
     capsys.readouterr()
     other._resume(a_checkpoint(tmp_path / "new"))
-    assert_same(other.weights(), former.weights() | anew)
-    assert f"anew: {', '.join(anew)}" in capsys.readouterr().out
+    assert_same(other.weights(), former.weights() | random)
+    assert f"random: {', '.join(random)}" in capsys.readouterr().out

@@ -182,7 +182,7 @@ def live(name: str, moment: Moment | None) -> Life:
     step: int | None = None
     with os.fdopen(heard) as lines:  # ends when the child does
         for line in lines:
-            if found := re.match(r"going on from step (\d+)", line):
+            if found := re.match(r"resuming from step (\d+)", line):
                 began = int(found[1])
             elif found := re.match(r"@step (\d+)", line):
                 step = int(found[1])

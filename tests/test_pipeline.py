@@ -121,7 +121,17 @@ def test_an_edit_that_cannot_change_a_result_runs_nothing_and_others_run_what_th
         assert found[0] == "fingerprint"
         assert sorted(found[1:4]) == [f"train@{learner}-{fold}" for fold in range(3)]
         assert found[4:] == ["stack", "submit", "score", "report"]
-    assert ran(clone) == ["fingerprint", "report"]  # the rest comes back from the run cache
+    assert ran(clone) == ["fingerprint"]  # the rest comes back from the run cache
+
+
+def test_going_to_another_profile_and_back_runs_the_fingerprint_alone(clone):
+    before = (clone / "params.yaml").read_text()
+    other = yaml.safe_load(before) | {"profile": "other", "ensemble": ["lstm"]}
+    (clone / "params.yaml").write_text(yaml.safe_dump(other, sort_keys=False))
+    assert ran(clone)[-4:] == ["stack", "submit", "score", "report"]
+    (clone / "params.yaml").write_text(before)
+    assert ran(clone) == ["fingerprint"]
+    assert {path.name for path in (clone / "submissions").iterdir() if path.is_dir()} == {"synthetic", "other"}
 
 
 def test_every_submission_is_scored_on_the_test_labels(clone):

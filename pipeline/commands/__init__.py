@@ -1,1 +1,1 @@
-"""What people run by hand, a file each: `sketchstack COMMAND`."""
+"""Commands that people run by hand, one file each: `sketchstack COMMAND`."""

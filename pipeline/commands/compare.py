@@ -3,9 +3,9 @@
     sketchstack compare strokenet seresnet          two learners of this run
     sketchstack compare HEAD~1 super_learner        the SuperLearner before a change and after it
 
-See pipeline/comparison/contenders.py for what else may be compared.
+See pipeline/comparison/candidates.py for what else can be compared.
 
-    reports/compare/A_B.json  everything that is shown, and each word
+    reports/compare/A_B.json  everything that is shown, and the scores of each word
                 A_B.png   fold scores and the posterior
 """
 
@@ -20,14 +20,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pipeline.comparison.contenders import contender
-from pipeline.comparison.statistics import ROPE, SIDES, Comparison, compare
+from pipeline.comparison.candidates import candidate
+from pipeline.comparison.statistics import PAIR, ROPE, Comparison, compare
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.places import places
 
-SHOWN = 5  # words that gained, and that lost
+SHOWN = 5  # words that gained most, and as many that lost most
 
 
 def show(found: Comparison, console: Console) -> None:
@@ -44,8 +44,8 @@ def show(found: Comparison, console: Console) -> None:
     first, three = found.first_guess, found.among_three
     console.print(
         f"First guess: only {found.a} is right in {first['only_a']:,} rows, only {found.b} in {first['only_b']:,}, "
-        f"both in {first['both']:,}, neither in {first['neither']:,}; McNemar's p {found.p_value:.2g}. Among three "
-        f"guesses: only {found.a} in {three['only_a']:,}, only {found.b} in {three['only_b']:,}."
+        f"both in {first['both']:,}, neither in {first['neither']:,}; McNemar's p {found.p_value:.2g}. Three guesses: "
+        f"only {found.a} has the word in {three['only_a']:,} rows, only {found.b} in {three['only_b']:,}."
     )
     words = _empty_table("Words that gained and lost most", "word", found)
     gained = [word for word in found.words[:SHOWN] if word.b > word.a]
@@ -59,7 +59,7 @@ def show(found: Comparison, console: Console) -> None:
 
 
 def _empty_table(title: str, of: str, found: Comparison) -> Table:
-    """A table of scores of both sides, a row a fold or a word."""
+    """A table with the scores of A and B, one row per fold or word."""
     table = Table(title=title, title_justify="left")
     table.add_column(of, no_wrap=True)
     for heading in ("rows", found.a, found.b, "difference"):
@@ -70,7 +70,7 @@ def _empty_table(title: str, of: str, found: Comparison) -> Table:
 def verdict(found: Comparison) -> str:
     """What the folds say, in a sentence."""
     if found.odds is None:
-        return "With one fold there are no odds: the chance in fitting is not known."
+        return "No odds with a single fold: they need the variation between folds."
     odds = found.odds
     return (
         f"Over {len(found.folds)} folds: {found.a} better with probability {odds.a:.3f}, practically equal (within "
@@ -79,7 +79,7 @@ def verdict(found: Comparison) -> str:
 
 
 def write(found: Comparison, folder: Path | None = None) -> tuple[Path, Path]:
-    """Write the comparison as JSON and as a picture; their places."""
+    """Write the comparison as JSON and as a picture; returns both paths."""
     from pipeline.comparison.plot import draw
 
     folder = folder or places().reports / "compare"
@@ -99,13 +99,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = Parser(
         "compare", main.__doc__, "sketchstack compare strokenet seresnet", "sketchstack compare HEAD~1 super_learner"
     )
-    for side in SIDES:
-        parser.add_argument(side, help="a learner, a meta-learner, a submission, REVISION or NAME@REVISION")
-    parser.add_argument("--rope", type=float, default=ROPE, help="the difference that counts as none (%(default)s)")
+    for name in PAIR:
+        parser.add_argument(name, help="a learner, a meta-learner, a submission, REVISION or NAME@REVISION")
+    parser.add_argument("--rope", type=float, default=ROPE, help="differences up to this count as equal (%(default)s)")
     given: Any = parser.parse_args(arguments)
     if not 0 < given.rope < 1:
-        raise SketchstackError(f"--rope {given.rope}: a difference of MAP@3 between 0 and 1, as in 0.005.")
-    found = compare(contender(given.a), contender(given.b), given.rope)
+        raise SketchstackError(f"--rope is {given.rope}; give a difference of MAP@3 between 0 and 1, such as 0.005.")
+    found = compare(candidate(given.a), candidate(given.b), given.rope)
     console = Console(width=120)
     show(found, console)
     text, picture = write(found)

@@ -1,7 +1,7 @@
-"""What `dvc exp run` has kept, beside its commit: scores, and the params that differ (`make experiments`).
+"""Experiments saved by `dvc exp run`, with their commit: scores, and the params that differ (`make experiments`).
 
-`dvc exp show` has a column for each param, each file that a stage reads and each of its scores, some two hundred; here
-an experiment has what people compare.
+`dvc exp show` has a column for every param, input file and score, about two hundred; this table has only what people
+compare.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ OOF, TEST = "out_of_fold.json", "test.json"  # of reports/<profile>/
 
 
 class Experiment(NamedTuple):
-    """A run that DVC keeps.
+    """A run saved by DVC: a commit, or an experiment based on one.
 
     Attributes:
-        name: DVC's, or the branch's or commit's of what it began from.
-        created: when, as DVC writes it.
-        oof, test: MAP@3 by submission; empty where there is none.
-        changes: params that differ from those of the commit, as phrases.
+        name: of the experiment, or the branch or hash of the commit.
+        created: date and time as DVC writes them.
+        oof, test: MAP@3 by submission; empty if there is none.
+        changes: params that differ from those of the commit, as text.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Experiment(NamedTuple):
 
     @property
     def score(self) -> float:
-        """The SuperLearner's, below all others where there is none."""
+        """The out-of-fold score of the SuperLearner; lower than any score if there is none."""
         return self.oof.get(SUPER, -1.0)
 
     @property
@@ -58,10 +58,10 @@ class Experiment(NamedTuple):
 
 
 def experiments(shown: list[dict[str, Any]]) -> Iterator[list[Experiment]]:
-    """What `dvc exp show --json` says: of each commit, itself and then the experiments that began from it.
+    """Groups of runs from `dvc exp show --json`: each commit, followed by the experiments based on it.
 
     Args:
-        shown: its list; the work tree comes first and is left out.
+        shown: the parsed list; its first entry, the work tree, is skipped.
     """
     for commit in shown[1:]:
         before = _params(commit)
@@ -78,7 +78,7 @@ def _experiment(entry: dict[str, Any], before: Mapping[str, Any]) -> Experiment:
 
 
 def _scores(metrics: Mapping[str, Any], name: str) -> dict[str, float]:
-    """MAP@3 by submission out of the metrics file of that name, whichever profile's it is."""
+    """MAP@3 by submission from the metrics file of that name, for any profile."""
     found = [value for place, value in metrics.items() if Path(place).name == name]
     return (found[0] or {}).get("data") or {} if found else {}
 
@@ -89,7 +89,7 @@ def _params(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def draw(groups: Iterable[list[Experiment]]) -> Table:
-    """A line an experiment: each commit, then those that began from it, the best first, with the gain over it."""
+    """A line per experiment: each commit, then the experiments based on it, best first, with the gain over it."""
     table = Table(title="Experiments: MAP@3", title_justify="left", box=SIMPLE_HEAD)
     for heading, number in (
         ("experiment", False), ("created", False), ("SuperLearner", True), ("gain", True), ("best learner", False),
@@ -115,7 +115,7 @@ def draw(groups: Iterable[list[Experiment]]) -> Table:
 def main(arguments: list[str] | None = None) -> None:
     """Show the experiments of this commit."""
     parser = Parser("experiments", main.__doc__, "sketchstack experiments --commits 3")
-    parser.add_argument("--commits", type=int, default=1, help="so many commits back (%(default)s)")
+    parser.add_argument("--commits", type=int, default=1, help="the number of commits to show (%(default)s)")
     given: Any = parser.parse_args(arguments)
     dvc = shutil.which("dvc", path=str(Path(sys.executable).parent)) or "dvc"
     command = [dvc, "exp", "show", "--json", "--num", str(given.commits)]
@@ -124,7 +124,7 @@ def main(arguments: list[str] | None = None) -> None:
         raise SketchstackError(f"`dvc exp show` failed: {' '.join(asked.stderr.split())}")
     found = list(experiments(json.loads(asked.stdout)))
     if not found:
-        raise SketchstackError("there is no commit yet that an experiment could begin from; commit the project.")
+        raise SketchstackError("there is no commit yet to base an experiment on; commit the project first.")
     Console().print(draw(found))
 
 

@@ -1,12 +1,12 @@
-"""Drawings into other people's pipelines: TFRecords, NumPy memory maps, and live datasets for TensorFlow and torch.
+"""Drawings for other pipelines: TFRecords, NumPy memory maps, and live datasets for TensorFlow and torch.
 
     sketchstack export tfrecords FOLDER     every row once, as it was drawn or as a learner sees it
     sketchstack export memmaps FOLDER
-    training_batches(learner, held_out)            what a learner trains on, step by step, augmented
+    training_batches(learner, held_out)            the augmented training batches of a learner, step by step
       → tf_dataset(batches, epochs=...)            for a training loop of your own
       → torch_dataset(batches, epochs=...)
 
-No framework is imported but by the function that makes its dataset; TFRecords are written without TensorFlow.
+A framework is imported only by the function that makes its dataset; TFRecords are written without TensorFlow.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 FEATURES = "features.json"
-CHUNK = 512  # rows made at a time
-FILE_SIZE = 2**27  # bytes of a TFRecord file, where their number is not given
+CHUNK = 512  # rows encoded at a time
+FILE_SIZE = 2**27  # bytes per TFRecord file, if --files is not given
 MEANINGS = {
     "key_id": "of the drawing, as in the raw files",
     "label": "place of the drawing's word in words.json, from 0",
@@ -59,7 +59,7 @@ MEANINGS = {
     "points": "drawing n has x[points[n]:points[n + 1]], and y and t likewise",
     "strokes": "drawing n has stroke[strokes[n]:strokes[n + 1]]",
 }
-LISTS = {"x": "points", "y": "points", "t": "points", "stroke": "strokes"}  # and what tells where each row's begins
+LISTS = {"x": "points", "y": "points", "t": "points", "stroke": "strokes"}  # lists → their offsets
 PLURALS = {"key_id": "key_ids", "label": "labels", "length": "lengths"}  # names of their files
 Made = TypeVar("Made")
 Features = Callable[[Drawings], dict[str, Values]]  # of consecutive drawings
@@ -79,20 +79,20 @@ def export(
     zipped: bool = False,
     force: bool = False,
 ) -> None:
-    """Write an export: its rows, words.json, features.json and README.md, whole or not at all.
+    """Write an export atomically: its rows, words.json, features.json and README.md.
 
     Args:
         kind: tfrecords or memmaps.
-        folder: takes the export, and replaces another.
-        learner: whose view of the drawings to export; None for the drawings themselves.
+        folder: receives the export; an earlier export there is replaced.
+        learner: export the drawings as this learner sees them; None for the drawings themselves.
         folds: to export; None for the test set.
-        files: of TFRecords.
+        files: number of TFRecord files.
         zipped: compress TFRecords.
         force: replace the folder whatever it holds.
 
     Raises:
-        SketchstackError: the folder is in the way or cannot be written; there is no such learner or fold, or no folds
-            yet; the learner's encoding needs times that the drawings lack.
+        SketchstackError: the folder holds other files or cannot be written; there is no such learner or fold, or folds/
+            has not been made yet; the learner's encoding needs times that the drawings do not have.
     """
     check_place(folder, force=force)
     params, words = load_params(), load_words(places().folds)
@@ -125,32 +125,32 @@ def export(
             seal(beside)
     except OSError as error:
         raise SketchstackError(f"{folder} cannot be written: {error.strerror}; choose another place.") from None
-    print(f"{folder}: {len(shards):,} rows; {folder / 'README.md'} tells how to read them.")
+    print(f"{folder}: {len(shards):,} rows; {folder / 'README.md'} explains how to read them.")
 
 
 def _check_folds(folds: Sequence[int], params: Params) -> None:
     if len(set(folds)) != len(folds):
-        raise SketchstackError("a fold is named twice, so its rows would be exported twice; name each once.")
+        raise SketchstackError("a fold is named twice, so its rows would be exported twice; name each fold once.")
     for fold in folds:
         if fold not in params.folds:
             raise SketchstackError(f"no fold {fold}; params.yaml has folds {', '.join(map(str, params.folds))}.")
 
 
 def check_place(folder: Path, *, force: bool) -> None:
-    """Refuse to replace what is no export.
+    """Refuse to replace a folder that is not an export.
 
     Raises:
-        SketchstackError: `folder` is a file, holds the folder at hand, or (without `force`) holds a file that no
-            export wrote, or one that was changed since.
+        SketchstackError: `folder` is a file, contains the working directory, or (without `force`) holds a file that no
+            export wrote or that was changed since.
     """
     if folder.is_file() or Path.cwd().is_relative_to(folder.resolve()):
-        raise SketchstackError(f"{folder} cannot become an export; name a folder that is not there yet.")
+        raise SketchstackError(f"{folder} cannot be replaced by an export; name a folder that does not exist yet.")
     if not force:
         check_replaceable(folder)
 
 
 def _readme(about: dict[str, Any], doc: str) -> str:
-    """What an export holds, and how to read it without Sketchstack."""
+    """README.md of an export: its content, and how to read it without Sketchstack."""
     tfrecords = about["kind"] == "tfrecords"
     lines = [f"# Drawings as {'TFRecords' if tfrecords else 'NumPy arrays'}", ""]
     lines += [f"{about['rows']:,} rows in random order. {_LAYOUT[about['kind']]}", ""]
@@ -173,7 +173,7 @@ def _readme(about: dict[str, Any], doc: str) -> str:
 
 
 def as_drawn(drawings: Drawings) -> dict[str, Values]:
-    """What the shards hold of consecutive drawings: x, y and t of each point, the points of each stroke."""
+    """Consecutive drawings as the shards hold them: x, y and t of each point, the number of points of each stroke."""
     pieces = [(piece.shard, slice(piece.rows[0], piece.rows[-1] + 2)) for piece in drawings.pieces]
     found = _identified(drawings)
     for name, starts in LISTS.items():
@@ -187,7 +187,7 @@ def as_drawn(drawings: Drawings) -> dict[str, Values]:
 
 
 def as_seen(learner: Learner, drawings: Drawings) -> dict[str, Values]:
-    """What a learner is fed of drawings when it predicts."""
+    """Drawings as a learner's network gets them when it predicts."""
     arrays = parts_of(learner.inputs(drawings, identity(len(drawings))))
     return _identified(drawings) | {
         name: _one_each(array) for name, array in zip(("inputs", "length")[: len(arrays)], arrays, strict=True)
@@ -207,7 +207,7 @@ def _one_each(array: np.ndarray) -> Values:
 
 
 def _chunks(make: Callable[[Drawings], Made], shards: Shards, start: int, end: int, bar: tqdm) -> Iterator[Made]:
-    """Make something of rows start..end-1, CHUNK rows at a time, on all threads but in order, few chunks ahead."""
+    """Apply `make` to rows start..end-1, CHUNK rows at a time, on all threads, in order, a few chunks ahead."""
 
     def chunk(first: int) -> Made:
         return make(shards[first : min(first + CHUNK, end)])
@@ -219,10 +219,10 @@ def _chunks(make: Callable[[Drawings], Made], shards: Shards, start: int, end: i
 
 
 def write_memmaps(folder: Path, features: Features, shards: Shards) -> dict[str, dict[str, Any]]:
-    """Write each feature of all rows as a .npy file: one array of all rows, or of all lists and one of offsets.
+    """Write each feature as a .npy file: one array of all rows; for lists, one array of all values and one of offsets.
 
-    The files are written front to back and not through a map: on a full disk that is an error, and not a signal that
-    ends the process.
+    The files are written sequentially and not through a memory map: on a full disk a write fails with an error, but a
+    memory map ends the process with a signal.
 
     Returns:
         dtype, shape and meaning of each file.
@@ -252,12 +252,12 @@ def write_memmaps(folder: Path, features: Features, shards: Shards) -> dict[str,
 
 
 def _points_or_strokes(shards: Shards, which: str) -> int:
-    """How many there are."""
+    """The total number of points or of strokes."""
     return sum(int(getattr(shard, which)[-1]) - int(getattr(shard, which)[0]) for shard in shards.shards)
 
 
 def _npy_file(path: Path, dtype: np.dtype, shape: tuple[int, ...]) -> BinaryIO:
-    """A .npy file that waits for its array's bytes."""
+    """A new .npy file with its header, to which the bytes of the array are appended."""
     file = path.open("wb")
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
@@ -274,11 +274,11 @@ def write_tfrecords(
     """Write each row as a tf.train.Example, in several files.
 
     Args:
-        folder: takes the files.
+        folder: receives the files.
         features: of the drawings.
         shards: the drawings.
-        files: how many; None for as many as make them FILE_SIZE each.
-        zipped: write GZIP, a member for each CHUNK of rows.
+        files: their number; None for files of about FILE_SIZE bytes.
+        zipped: compress with GZIP, one member per CHUNK of rows.
 
     Returns:
         dtype, shape and meaning of each feature of a row.
@@ -307,7 +307,7 @@ def write_tfrecords(
 
 
 def _recordable(values: Values) -> Values:
-    """A feature as an Example can hold it: pictures as they are, as float32 what is, all else as int64."""
+    """A feature in a dtype that an Example can hold: pictures and float32 unchanged, everything else as int64."""
     if values.flat.dtype == np.float32 or (values.flat.dtype == np.uint8 and values.shape):
         return values
     return values._replace(flat=values.flat.astype(np.int64))
@@ -317,7 +317,7 @@ def check_space(folder: Path, size: int) -> None:
     """Refuse to fill a disk.
 
     Raises:
-        SketchstackError: fewer than `size` bytes are free there.
+        SketchstackError: the disk of `folder` has fewer than `size` free bytes.
     """
     free = shutil.disk_usage(folder).free
     if size > free:
@@ -360,20 +360,20 @@ def read_tfrecords(folder: str | Path) -> tf.data.Dataset:
 
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
-    """Write all drawings for other people's pipelines, whole or not at all."""
+    """Write all drawings for other pipelines, atomically."""
     parser = Parser(
         "export",
-        f"{main.__doc__}\nThe folder also gets words.json, features.json, and a README.md that tells what everything\n"
-        "is and how to read it.",
+        f"{main.__doc__}\nThe folder also gets words.json, features.json, and a README.md that explains the\n"
+        "content and how to read it.",
         "sketchstack export tfrecords exported/pictures --learner mobilenet --gzip",
         "sketchstack export memmaps exported/movements --learner gru --folds 1 2",
         "sketchstack export memmaps exported/test --test",
     )
     parser.add_argument("kind", choices=["tfrecords", "memmaps"], help="tf.train.Examples, or NumPy arrays to map")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="takes the export; another export is replaced")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="receives the export, replaces an earlier one")
     parser.add_argument(
         "--learner", metavar="NAME",
-        help="pictures or sequences as this learner of params.yaml sees them, not augmented; else the points "
+        help="as this learner of params.yaml sees drawings, not augmented; if not given, the points "
         "themselves",
     )  # fmt: skip
     part = parser.add_mutually_exclusive_group()

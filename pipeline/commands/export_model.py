@@ -1,20 +1,20 @@
-"""A fitted learner as one file that runs without Sketchstack: ONNX, or TorchScript where the learner is a torch one.
+"""A fitted learner as one file that runs without Sketchstack: ONNX, or TorchScript for torch learners.
 
-    sketchstack export_model lstm 0 exported/lstm.onnx
-    sketchstack export_model lstm 0 exported/lstm.pt --format torchscript
+    sketchstack export-model lstm 0 exported/lstm.onnx
+    sketchstack export-model lstm 0 exported/lstm.pt --format torchscript
 
-The file takes what the learner's encoding gives, any number of drawings at a time, and returns their probabilities:
+The file takes drawings in the learner's encoding, any number at a time, and returns their probabilities:
 
     images         uint8 (N, side, side, channels) of a picture encoding; or
     points         float32 (N, T, features) of any other, with
     lengths        int32 (N,), the points of each drawing
-    probabilities  float32 (N, num_words), each row summing to 1, in the order of the words in the file's metadata
+    probabilities  float32 (N, num_words), each row sums to 1, in the order of the words in the file's metadata
 
-ONNX is the default, and the safer choice: the file is a graph of known operations over arrays. A TorchScript file is a
-program, and whoever loads one runs what stands in it; take none from strangers. The model itself is read from
-safetensors, which hold arrays alone.
+ONNX is the default and the safer choice: the file is a graph of known operations over arrays. A TorchScript file is a
+program, and loading it runs its code; load only files from sources you trust. The model itself is read from
+safetensors, which hold only arrays.
 
-A file gets its name only after it has given the learner's own probabilities for held-out drawings. Both compute in
+A file gets its name only after its probabilities for held-out drawings agree with the learner's. Both are computed in
 float32 on the CPU, whatever the training used, and without the mean over mirror images (`mirror_test`).
 """
 
@@ -46,35 +46,35 @@ if TYPE_CHECKING:
     import onnx
     import torch
 
-ROWS = 300  # held-out drawings that a file is checked with
-ALONE = 16  # of them, those that are also predicted one at a time
-TRACED = 7  # drawings that the network is shown while its operations are written down
-TOLERANCE = 1e-5  # of a probability; rounding makes a tenth of it
-OPSET = 17  # of ONNX's operations, which every runtime since 2022 knows
-INPUTS = {1: ("images",), 2: ("points", "lengths")}  # names by how many arrays the encoding gives
+ROWS = 300  # held-out drawings for the check of a file
+ALONE = 16  # of them also predicted one at a time
+TRACED = 7  # drawings for tracing the network
+TOLERANCE = 1e-5  # of a probability; rounding errors are a tenth of it
+OPSET = 17  # ONNX operator set, which every runtime since 2022 supports
+INPUTS = {1: ("images",), 2: ("points", "lengths")}  # names of the inputs, by the number of arrays of the encoding
 OUTPUT, BATCH = "probabilities", "drawings"
-# A GPU rounds otherwise, and Keras's TensorFlow models are the ones that convert.
+# A GPU rounds differently, and only Keras models on TensorFlow can be converted.
 ON_CPU = {"CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}
 
 Run = Callable[[Sequence[np.ndarray]], np.ndarray]  # inputs in the order of INPUTS → probabilities
 
 
 def export_model(name: str, held_out: int, out: Path, *, kind: str) -> None:
-    """Write the model of a learner that did not see fold `held_out` as a file, and check it; whole or not at all.
+    """Write and check a learner's model of held-out fold `held_out` as a file, atomically.
 
     Args:
-        name: the learner's.
-        held_out: the fold.
-        out: takes the file; nothing must be there.
+        name: of the learner.
+        held_out: the fold that the model was not trained on.
+        out: the file to write; it must not exist.
         kind: onnx or torchscript.
 
     Raises:
-        SketchstackError: there is no such learner, fold or model, or the model is of other params or words; `out` is
-            in the way or cannot be written; the learner cannot take that form, or comes out with other numbers.
+        SketchstackError: there is no such learner, fold or model, or the model has other params or words; `out` exists
+            or cannot be written; the learner cannot be converted, or the file gives other probabilities.
     """
     check_place(out)
     if kind == "torchscript" and not _is_torch(learner_class(learner_of(name))):
-        raise SketchstackError(f"TorchScript is for torch learners, and {name} runs in Keras; use --format onnx.")
+        raise SketchstackError(f"TorchScript needs a torch learner, but {name} is a Keras learner; use --format onnx.")
     params, words = load_params(), load_words(places().folds)
     learner = fitted(name, held_out, params, words)
     drawings = open_shards([places().folds / f"fold{held_out}"])[:ROWS]
@@ -94,34 +94,34 @@ def export_model(name: str, held_out: int, out: Path, *, kind: str) -> None:
         raise SketchstackError(f"{out} cannot be written: {error.strerror}; choose another place.") from None
     print(
         f"{out}: {out.stat().st_size / 1e6:.2f} MB; takes {' and '.join(INPUTS[len(arrays)])}, gives {OUTPUT}. Over "
-        f"{len(drawings)} drawings of fold {held_out} they differ from the learner's own by {difference:.1e} at most, "
-        f"with the same top 3."
+        f"{len(drawings)} drawings of fold {held_out} they differ from the learner's probabilities by at most "
+        f"{difference:.1e}, with the same top 3."
     )
 
 
 def check_place(out: Path) -> None:
-    """Refuse to replace anything.
+    """Refuse to replace a file.
 
     Raises:
         SketchstackError: `out` exists.
     """
     if out.exists():
-        raise SketchstackError(f"{out} is in the way; remove it, or name a file that is not there yet.")
+        raise SketchstackError(f"{out} exists already; remove it, or name another file.")
 
 
 def fitted(name: str, held_out: int, params: Params, words: Words) -> Learner:
     """The model of a learner and fold, for float32 on the CPU.
 
     Raises:
-        SketchstackError: there is no such learner or fold, it is not trained yet, or with other params or words.
+        SketchstackError: there is no such learner or fold; it is not trained yet, or with other params or words.
     """
-    others(params.folds, held_out)  # tells of a fold that is none
-    learner_class(learner_of(name))  # tells of a name that is no learner better than the params can
+    others(params.folds, held_out)  # refuses an unknown fold
+    learner_class(learner_of(name))  # its error for an unknown name is clearer than that of the params
     block = params.learner(learner_of(name))
     folder = model_folder(name, held_out)
     if not folder.exists():
         raise SketchstackError(
-            f"{folder} is not there: {name} is not trained without fold {held_out}; run `dvc repro`."
+            f"{folder} does not exist, so {name} has not been trained without fold {held_out}; run `dvc repro`."
         )
     read_predictions(folder, words=words, learner_hash=params.learner_hash(name))
     set_threads(params.threads)
@@ -138,7 +138,7 @@ def fitted(name: str, held_out: int, params: Params, words: Words) -> Learner:
 
 
 def description(learner: Learner, name: str, held_out: int, words: Words) -> dict[str, str]:
-    """What a file says of itself: all that its user needs, as texts by name."""
+    """The metadata of a file: everything that its user needs, as text by name."""
     encode = type(learner).encode
     return {
         "made_by": "sketchstack",
@@ -152,17 +152,17 @@ def description(learner: Learner, name: str, held_out: int, words: Words) -> dic
 
 
 def write(kind: str, learner: Learner, sample: Sequence[np.ndarray], path: Path, about: dict[str, str]) -> Run:
-    """Write a fitted learner to a file, and open that.
+    """Write a fitted learner to a file, and open this file.
 
     Args:
         kind: onnx or torchscript.
         learner: on the CPU.
         sample: inputs of a few drawings.
-        path: takes the file.
-        about: its metadata.
+        path: the file to write.
+        about: metadata of the file.
 
     Raises:
-        SketchstackError: the learner cannot take that form.
+        SketchstackError: the learner cannot be converted.
     """
     of_torch = _is_torch(type(learner))
     try:
@@ -173,17 +173,17 @@ def write(kind: str, learner: Learner, sample: Sequence[np.ndarray], path: Path,
     except OSError:
         raise
     except Exception as error:  # of torch, TensorFlow, onnx or its runtime
-        remedy = "; --format torchscript may take it" if kind == "onnx" and of_torch else ""
+        remedy = "; --format torchscript may work" if kind == "onnx" and of_torch else ""
         said = str(error).strip().partition("\n")[0] or type(error).__name__
         raise SketchstackError(f"this network cannot be written as {kind} ({said}){remedy}.") from error
 
 
 def _is_torch(learner: type[Learner]) -> bool:
-    return any(base.__name__ == "TorchLearner" for base in learner.__mro__)  # by name, lest torch be imported to ask
+    return any(base.__name__ == "TorchLearner" for base in learner.__mro__)  # by name, so that torch is not imported
 
 
 def _traceable(learner: Any, inputs: int) -> torch.nn.Module:
-    """A torch learner's network from encoded drawings to probabilities, as `TorchLearner.predict` goes."""
+    """A torch module from encoded drawings to probabilities, the same computation as `TorchLearner.predict`."""
     import torch
 
     class OfImages(torch.nn.Module):
@@ -206,7 +206,7 @@ def _torchscript(learner: Learner, sample: Sequence[np.ndarray], path: Path, abo
     import torch
 
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # it is deprecated, and notes each number that Python reads from a tensor
+        warnings.simplefilter("ignore")  # it is deprecated, and warns of each number that Python reads from a tensor
         traced = torch.jit.trace(_traceable(learner, len(sample)), tuple(map(torch.from_numpy, sample)))
         torch.jit.save(traced, path, _extra_files={name: text.encode() for name, text in about.items()})
         opened = torch.jit.load(path)
@@ -219,7 +219,7 @@ def _torchscript(learner: Learner, sample: Sequence[np.ndarray], path: Path, abo
 
 
 def _onnx_of_torch(learner: Learner, sample: Sequence[np.ndarray]) -> onnx.ModelProto:
-    """Through the exporter that traces: torch's newer one (dynamo=True) does not follow packed sequences."""
+    """Convert by tracing: torch's newer exporter (dynamo=True) does not support packed sequences."""
     import io
 
     import onnx
@@ -228,7 +228,7 @@ def _onnx_of_torch(learner: Learner, sample: Sequence[np.ndarray]) -> onnx.Model
     from pipeline.learners._keras import without_stderr
 
     names, written = INPUTS[len(sample)], io.BytesIO()
-    with warnings.catch_warnings(), without_stderr():  # it is deprecated, and doubts other batch sizes: see `check`
+    with warnings.catch_warnings(), without_stderr():  # deprecated; also warns of other batch sizes: see `check`
         warnings.simplefilter("ignore")
         torch.onnx.export(
             _traceable(learner, len(sample)),
@@ -259,7 +259,7 @@ def _onnx_of_keras(learner: Any, sample: Sequence[np.ndarray]) -> onnx.ModelProt
         return {OUTPUT: tf.nn.softmax(logits)}
 
     graph, _ = tf2onnx.convert.from_function(probabilities, signature, opset=OPSET)
-    # Constants that the network computed while it was built become inputs; here they are constants again.
+    # The converter turns constants of the network into inputs; turn them back into constants.
     constants = {inside.name: value for value, inside in probabilities.get_concrete_function().graph.captures}
     for made in [each for each in graph.graph.input if each.name in constants]:
         graph.graph.input.remove(made)
@@ -287,7 +287,7 @@ def _onnx(graph: onnx.ModelProto, path: Path, about: dict[str, str]) -> Run:
 
 
 def check(run: Run, arrays: Sequence[np.ndarray], expected: np.ndarray) -> float:
-    """Compare a file's probabilities with the learner's own: of all rows at once, and of the first ones alone.
+    """Compare a file's probabilities with the learner's: of all rows at once, and of the first rows one at a time.
 
     Args:
         run: the file.
@@ -295,23 +295,23 @@ def check(run: Run, arrays: Sequence[np.ndarray], expected: np.ndarray) -> float
         expected: (N, num_words) the learner's probabilities.
 
     Returns:
-        The largest difference of two probabilities.
+        The largest difference between two probabilities.
 
     Raises:
-        SketchstackError: it is above TOLERANCE, or the three most probable words are others (unless they are as
-            probable, within TOLERANCE).
+        SketchstackError: a difference is above TOLERANCE, or the top 3 differ in words whose probabilities are not
+            equal within TOLERANCE.
     """
     alone = range(min(ALONE, len(expected)))
     try:
         found = np.concatenate([run(arrays), *(run([array[row : row + 1] for array in arrays]) for row in alone)])
     except Exception as error:  # of torch or onnx's runtime
         said = str(error).strip().partition("\n")[0]
-        raise SketchstackError(f"the file does not run for any number of drawings ({said}).") from error
+        raise SketchstackError(f"the file does not work for every number of drawings ({said}).") from error
     expected = np.concatenate([expected, expected[: len(alone)]])
     if found.shape != expected.shape:
         raise SketchstackError(f"the file gives probabilities {found.shape} where the learner gives {expected.shape}.")
     difference = float(np.abs(found - expected).max())
-    if not difference <= TOLERANCE:  # NaN is no small difference
+    if not difference <= TOLERANCE:  # `not <=`, because NaN must fail too
         raise SketchstackError(
             f"the file does not give the learner's probabilities: they differ by up to {difference:.1e}, and "
             f"{TOLERANCE:.0e} is allowed. Nothing was written."
@@ -320,7 +320,7 @@ def check(run: Run, arrays: Sequence[np.ndarray], expected: np.ndarray) -> float
     gaps = np.abs(np.take_along_axis(expected, top3, 1) - np.take_along_axis(expected, same, 1)).max(1)
     if (gaps > TOLERANCE).any():
         raise SketchstackError(
-            f"the file names other words than the learner for {int((gaps > TOLERANCE).sum())} of {len(gaps)} drawings. "
+            f"the file has another top 3 than the learner for {int((gaps > TOLERANCE).sum())} of {len(gaps)} drawings. "
             "Nothing was written."
         )
     return difference
@@ -335,7 +335,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("out", type=Path, help="the file to write")
     parser.add_argument(
         "--format", choices=["onnx", "torchscript"], default="onnx",
-        help="onnx unless given; torchscript, for torch learners, is a program: whoever loads the file runs it",
+        help="default onnx; torchscript, for torch learners, is a program: loading the file runs its code",
     )  # fmt: skip
     given = parser.parse_args(arguments)
     os.environ.update(ON_CPU)  # before a framework is imported

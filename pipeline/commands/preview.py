@@ -1,9 +1,9 @@
-"""A look at the data: a contact sheet of drawings, as they were drawn or as a learner sees them.
+"""A contact sheet of drawings, as they were drawn or as a learner sees them.
 
     sketchstack preview WORD... [--learner NAME [--augmented]]
 
-Ink is dark on white, though a network gets bright ink on black: people read a drawing that way, and the paper leaves
-colours free to tell channels. Every pixel is the learner's own, enlarged, with a colour for each value.
+Ink is dark on white, although a network gets bright ink on black: this is easier to read, and leaves colours free for
+channels. Pixels are exactly the network's input, enlarged, with a colour for each value.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from pipeline.foundation.places import places
 from pipeline.learners._base import Learner, learner_class, load_learner
 
 WIDTH, MARGIN, GAP = 1600, 24, 12  # pixels: of a sheet, around it, between its tiles
-NARROWEST = 124  # pixels that a key_id takes
+NARROWEST = 124  # pixels: width of a key_id as text
 LINE, TITLE_LINE, HEADING = 15, 20, 36  # pixels from one line of text to the next
 PLAIN, BOLD = 400, 650  # weights of the font
 INK, GREY, PALE, RED = (32, 32, 32), (120, 120, 120), (205, 205, 205), (40, 40, 200)  # blue, green, red
@@ -80,22 +80,22 @@ Artist = Callable[[Drawings], list[np.ndarray]]  # makes a picture of each drawi
 def preview(
     names: Sequence[str], key_ids: Sequence[int], *, learner: str | None, augmented: bool, rows: int, test: bool
 ) -> np.ndarray:
-    """A sheet of drawings of some words, or with some key_ids, or (where neither is given) of the first that come.
+    """A sheet of drawings of some words, or with some key_ids, or (if neither is given) of the first test drawings.
 
     Args:
-        names: of words, a block each.
+        names: words, one block each.
         key_ids: in the order of the sheet.
-        learner: whose view to show; None for the drawings as they were drawn.
+        learner: show the input of this learner; None for the drawings as they were drawn.
         augmented: show below each drawing how it may look in training.
-        rows: of a block.
-        test: look into the test set.
+        rows: rows of tiles per block.
+        test: show drawings of the test set.
 
     Returns:
         (height, width, 3) uint8, channels in OpenCV's order.
 
     Raises:
-        SketchstackError: there is no such word, key_id or learner, or no folds yet; the learner's encoding cannot be
-            shown, or needs times that the drawings lack.
+        SketchstackError: there is no such word, key_id or learner, or folds/ has not been made yet; the learner's
+            encoding cannot be shown, or needs times that the drawings do not have.
     """
     params, words = load_params(), load_words(places().folds)
     labels = [_label(name, words) for name in names]
@@ -116,16 +116,16 @@ def preview(
 
 
 def _label(name: str, words: Words) -> int:
-    """The label of a word in any spelling.
+    """The label of a word, with spaces or underscores.
 
     Raises:
         SketchstackError: there is no such word.
     """
     label = words.index.get(spell(name))
     if label is None:
-        near = ", ".join(difflib.get_close_matches(spell(name), words.names, 3, 0.5)) or "none like it"
+        near = ", ".join(difflib.get_close_matches(spell(name), words.names, 3, 0.5)) or "none"
         raise SketchstackError(
-            f"no word {name!r} among the {len(words)} of {places().folds / 'words.json'}; there is {near}."
+            f"no word {name!r} among the {len(words)} words of {places().folds / 'words.json'}; similar: {near}."
         )
     return label
 
@@ -133,10 +133,10 @@ def _label(name: str, words: Words) -> int:
 def _chosen(
     shards: Shards, words: Words, labels: Sequence[int], key_ids: Sequence[int], count: int
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """The heading and the rows of each block; of a word the first rows, which the shuffle has drawn at random.
+    """The heading and the rows of each block; for a word the first rows, which are random after the shuffle.
 
     Raises:
-        SketchstackError: a key_id is not there.
+        SketchstackError: there is no drawing with a given key_id.
     """
     for label in labels:
         rows = np.flatnonzero(shards.word == label)
@@ -146,8 +146,8 @@ def _chosen(
         for key_id in key_ids:
             if key_id not in rows_of:
                 raise SketchstackError(
-                    f"no drawing with key_id {key_id} among these {len(shards):,}; look with --test for one of the "
-                    f"test set and without it for one of the folds, or in {places().folds}/rejects.csv."
+                    f"no drawing has key_id {key_id} among these {len(shards):,}. For the test set give --test, for "
+                    f"the folds omit --test; rejected drawings are listed in {places().folds}/rejects.csv."
                 )
         yield "by key_id", np.array([rows_of[key_id] for key_id in key_ids])
     if not labels and not key_ids:
@@ -155,7 +155,7 @@ def _chosen(
 
 
 def _notes(shards: Shards, drawings: Drawings, folders: Sequence[Path]) -> list[list[Text]]:
-    """What else the shards' files know of each drawing: its country, and that it was not recognised."""
+    """Notes on each drawing from columns of the shards: its country, and whether it was not recognised."""
     paths = [path for folder in folders for path in sorted(folder.glob("*.arrow"))]  # as open_shards orders them
     notes: list[list[Text]] = [[] for _ in range(len(drawings))]
     for shard, rows, positions in drawings.pieces:
@@ -171,10 +171,10 @@ def _notes(shards: Shards, drawings: Drawings, folders: Sequence[Path]) -> list[
 
 
 def _view(name: str | None, params: Params, words: Words, *, augmented: bool) -> tuple[list[str], Artist]:
-    """The title of a sheet, and what draws its drawings: as a learner sees them, or as they were drawn."""
+    """The title lines of a sheet, and the artist: drawings as a learner sees them, or as they were drawn."""
     if name is None:
         return ["as they were drawn: from blue, the first stroke, to red, the last"], drawn
-    learner_class(name)  # tells of a name that is no learner better than the params can
+    learner_class(name)  # its error for an unknown name is clearer than that of the params
     learner = load_learner(name, params.learner(name), num_words=len(words), seed=(params.seed,), threads=1)
     encoding = learner.params.encoding
     told = [f"{key} {', '.join(value) if isinstance(value, list) else value}" for key, value in encoding.items()]
@@ -205,7 +205,7 @@ def _view(name: str | None, params: Params, words: Words, *, augmented: bool) ->
 
 
 def rasters(learner: Learner, drawings: Drawings, distortion: Distortion) -> list[np.ndarray]:
-    """The images that a learner is fed, pixel by pixel: a panel for each name of its channels."""
+    """The input images of a learner, pixel by pixel: one panel per entry of its `channels`."""
     images = learner.inputs(drawings, distortion)  # (N, side, side, C)
     names = learner.params.encoding["channels"]
     cuts = np.cumsum([num_channels([name]) for name in names])[:-1]
@@ -224,7 +224,7 @@ def inked(image: np.ndarray) -> np.ndarray:
 
 
 def paths(learner: Learner, drawings: Drawings, distortion: Distortion) -> list[np.ndarray]:
-    """The points that a learner is fed and the lines between them, over the whole drawing in a pale line."""
+    """The input points of a learner and the lines between them, over the whole drawing as a pale line."""
     lengths = [shard.points[rows + 1] - shard.points[rows] for shard, rows, _ in drawings.pieces]
     most = max((int(each.max()) for each in lengths), default=1)
     whole = type(learner).encode(drawings, distortion, **{**learner.params.encoding, "length": most})
@@ -244,7 +244,7 @@ def paths(learner: Learner, drawings: Drawings, distortion: Distortion) -> list[
 
 
 def _strokes(learner: Learner, inputs: tuple[np.ndarray, np.ndarray]) -> Iterator[list[np.ndarray]]:
-    """The points (n, 2) of each stroke of each sequence, in -1..1 where the drawing is not moved."""
+    """The points (n, 2) of each stroke of each sequence, in -1..1 unless the drawing is distorted."""
     for sequence, length in zip(*inputs, strict=True):
         fed = sequence[:length]
         if type(learner).encode is pen_movements:
@@ -297,12 +297,12 @@ def main(arguments: list[str] | None = None) -> None:
         'sketchstack preview "wine glass" --learner mobilenet --augmented',
         "sketchstack preview --test --learner gru --out test.png",
     )
-    parser.add_argument("words", nargs="*", metavar="WORD", help="words to show, a block each")
-    parser.add_argument("--learner", metavar="NAME", help="show what this learner of params.yaml is fed")
+    parser.add_argument("words", nargs="*", metavar="WORD", help="words to show, one block each")
+    parser.add_argument("--learner", metavar="NAME", help="show the input of this learner of params.yaml")
     parser.add_argument(
         "--augmented", action="store_true", help="below each drawing, show it as the learner may see it in training"
     )
-    parser.add_argument("--rows", type=int, default=1, metavar="N", help="rows of a block (default 1)")
+    parser.add_argument("--rows", type=int, default=1, metavar="N", help="rows per block (default 1)")
     parser.add_argument("--key-ids", type=int, nargs="+", default=[], metavar="ID", help="show these drawings")
     parser.add_argument("--test", action="store_true", help="show drawings of the test set, which have no words")
     parser.add_argument(
@@ -314,11 +314,11 @@ def main(arguments: list[str] | None = None) -> None:
     if not (given.words or given.key_ids or given.test):
         parser.error("name some words, or --key-ids, or --test")
     if given.augmented and not given.learner:
-        parser.error("--augmented needs --learner, whose augmentation it shows")
+        parser.error("--augmented needs --learner: it shows the augmentation of this learner")
     if given.rows < 1:
         parser.error("--rows must be at least 1")
     if given.out != DEFAULT and given.out.exists():
-        raise SketchstackError(f"{given.out} is there already; name a new file with --out, or remove it first.")
+        raise SketchstackError(f"{given.out} exists already; name a new file with --out, or remove it first.")
     image = preview(
         given.words,
         given.key_ids,

@@ -1,4 +1,4 @@
-"""Put a profile in force: profiles/<name>.yaml becomes params.yaml.
+"""Activate a profile: copy profiles/<name>.yaml to params.yaml.
 
 sketchstack profile NAME [--force]
 """
@@ -17,11 +17,11 @@ PROFILES = Path("profiles")
 
 
 def put_in_force(name: str, *, force: bool) -> Params:
-    """Copy a profile to params.yaml and return what it says.
+    """Copy a profile to params.yaml and return its params.
 
     Raises:
-        SketchstackError: there is no such profile, it is not valid, its data is not there, or params.yaml has edits
-            that no profile holds.
+        SketchstackError: there is no such profile, it is not valid, its data is missing, or params.yaml has edits that
+            are in no profile.
     """
     profiles = {path.stem: path for path in sorted(PROFILES.glob("*.yaml"))}
     if name not in profiles:
@@ -29,8 +29,8 @@ def put_in_force(name: str, *, force: bool) -> Params:
     params = load_params(profiles[name])
     if PARAMS.exists() and not force and PARAMS.read_bytes() not in {path.read_bytes() for path in profiles.values()}:
         raise SketchstackError(
-            f"{PARAMS} has edits that no profile holds; save them with `cp {PARAMS} {PROFILES}/NEW.yaml`, or give them "
-            f"up with `make profile NAME={name} FORCE=1`."
+            f"{PARAMS} has edits that are in no profile; save them with `cp {PARAMS} {PROFILES}/NEW.yaml`, or discard "
+            f"them with `make profile NAME={name} FORCE=1`."
         )
     check_data(params)
     with whole_file(PARAMS) as file:
@@ -40,10 +40,10 @@ def put_in_force(name: str, *, force: bool) -> Params:
 
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
-    """Put a profile in force."""
+    """Activate a profile: copy profiles/NAME.yaml to params.yaml."""
     parser = Parser("profile", main.__doc__, "sketchstack profile mini")
     parser.add_argument("name", help="a file in profiles/, without its suffix")
-    parser.add_argument("--force", action="store_true", help="give up edits in params.yaml")
+    parser.add_argument("--force", action="store_true", help="discard edits in params.yaml")
     given = parser.parse_args(arguments)
     params = put_in_force(given.name, force=given.force)
     print(

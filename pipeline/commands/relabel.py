@@ -1,11 +1,11 @@
-"""Rows that probably bear another's word, out to be looked at and back as corrections.
+"""Suspected mislabels: export them for review, and take the decisions back as corrections.
 
     sketchstack relabel --export DIR [--rows 200]   pictures, index.html, and suspects.csv to fill in
-    sketchstack relabel --take DIR/suspects.csv     its column `becomes` goes to corrections.csv
+    sketchstack relabel --take DIR/suspects.csv     writes its column `becomes` into corrections.csv
 
-Look at index.html and write into `becomes` the word that a drawing shows, `drop` if it shows nothing, `keep` if it is
-what it says; leave it blank to decide later. corrections.csv is in git, and shuffle applies it: `dvc repro` runs what
-hangs on it. Rows that were decided are not exported again.
+Look at index.html and write into `becomes` the word that a drawing shows, `drop` if it shows nothing, `keep` if its
+word is right; leave it blank to decide later. corrections.csv is in git, and shuffle applies it: `dvc repro` runs the
+stages that depend on it. Decided rows are not exported again.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import load_params
+from pipeline.foundation.spreadsheets import cell_text, safe_row
 from pipeline.raw.columns import read_columns, read_key_ids, row_place
 from pipeline.raw.corrections import CORRECTIONS, DROP, KEEP, Correction, read_corrections, record
 from pipeline.report import html
@@ -36,19 +37,19 @@ COLUMNS = ("folder", "key_id", "word", "guess1", "guess2", "guess3", "probabilit
 
 
 def export(run: Run, place: Path, count: int) -> int:
-    """Write the surest suspects that nobody has decided on; say how many.
+    """Write the most certain suspects that have no decision yet; returns their number.
 
     Args:
-        run: one that is stacked.
+        run: a run with a finished stack.
         place: a new folder for `<key_id>.png`, index.html and suspects.csv.
-        count: at most so many.
+        count: the most rows to export.
 
     Raises:
-        SketchstackError: the folder is there.
-        NotThereError: the run is not that far.
+        SketchstackError: the folder exists.
+        NotThereError: the stack of the run is missing.
     """
     if place.exists():
-        raise SketchstackError(f"{place} is there, and what is filled in there would be lost; name another folder.")
+        raise SketchstackError(f"{place} exists, and decisions filled in there would be lost; name another folder.")
     folder, side, sure = run.params.data.folder, run.guesses(SUPER), run.of_true_word(SUPER)
     decided = [each.key_id for each in read_corrections() if each.folder == folder]
     rows = mislabelled(run)
@@ -60,7 +61,7 @@ def export(run: Run, place: Path, count: int) -> int:
             writer.writerow(COLUMNS)
             for row in rows.tolist():
                 names = [run.words.names[label] for label in (run.labels[row], *side.guesses[row])]
-                writer.writerow([folder, side.key_ids[row], *names, f"{sure[row]:.4f}", ""])
+                writer.writerow(safe_row([folder, side.key_ids[row], *names, f"{sure[row]:.4f}", ""]))
         for row, picture in zip(rows.tolist(), shown, strict=True):
             (made / f"{side.key_ids[row]}.png").write_bytes(picture.png)
         (made / PAGE).write_text(_page(folder, shown), encoding="utf-8")
@@ -77,26 +78,27 @@ def _page(folder: str, shown: list[Picture]) -> str:
 
 
 def take(sheet: Path, folder: str, words: Words) -> tuple[int, int]:
-    """Record what a sheet decides.
+    """Record the decisions of a sheet.
 
     Args:
-        sheet: suspects.csv, filled in; columns beside folder, key_id, word and becomes are passed over.
-        folder: of the raw files that its rows are of.
-        words: that a drawing may show.
+        sheet: the filled-in suspects.csv; columns other than folder, key_id, word and becomes are ignored.
+        folder: the folder of raw files that its rows must come from.
+        words: the known words.
 
     Returns:
-        How many lines of corrections.csv are new or other, and how many rows are not decided yet.
+        The number of new or changed lines of corrections.csv, and the number of rows without a decision.
 
     Raises:
-        SketchstackError: the sheet is no such CSV, is of another folder, or names a word that does not exist; nothing
-            is recorded.
+        SketchstackError: the sheet is not such a CSV, is of another folder, or has an unknown word; nothing is
+            recorded.
     """
     columns = read_columns(sheet, ["folder", "key_id", "word", "becomes"])
+    columns = {name: [cell_text(text) for text in texts] for name, texts in columns.items()}
     other = next((row for row, of in enumerate(columns["folder"], 1) if of != folder), None)
     if other:
         raise SketchstackError(
-            f"{sheet} {row_place(other)} is of {columns['folder'][other - 1]!r}, but params.yaml names {folder!r}; put "
-            f"the profile in force that it was exported from (`make profile NAME=...`). Nothing was recorded."
+            f"{sheet} {row_place(other)} is of {columns['folder'][other - 1]!r}, but params.yaml names {folder!r}; "
+            f"activate the profile that it was exported from (`make profile NAME=...`). Nothing was recorded."
         )
     key_ids = read_key_ids(sheet, columns["key_id"]).tolist()
     decided = []
@@ -113,8 +115,8 @@ def _check_word(name: str, words: Words, others: tuple[str, ...], place: str) ->
     if name not in words.index and name not in others:
         near = difflib.get_close_matches(name, [*words.names, *others], 3, 0.5)
         raise SketchstackError(
-            f"{place} has the word {name!r}, which is none of the {len(words)} of the folds; there is "
-            f"{', '.join(near) or 'none like it'}. Nothing was recorded."
+            f"{place} has the word {name!r}, which is not one of the {len(words)} words of the folds; similar: "
+            f"{', '.join(near) or 'none'}. Nothing was recorded."
         )
 
 
@@ -124,8 +126,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = Parser("relabel", __doc__, "sketchstack relabel --export look")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--export", type=Path, metavar="DIR", help="write suspects into a new folder")
-    what.add_argument("--take", type=Path, metavar="SHEET", help=f"record what a filled-in {SHEET} decides")
-    parser.add_argument("--rows", type=int, default=200, help="to export at most (%(default)s)")
+    what.add_argument("--take", type=Path, metavar="SHEET", help=f"record the decisions of a filled-in {SHEET}")
+    parser.add_argument("--rows", type=int, default=200, help="the most suspects to export (%(default)s)")
     given: Any = parser.parse_args(arguments)
     run = Run(load_params())
     if given.export:
@@ -133,7 +135,7 @@ def main(arguments: list[str] | None = None) -> None:
         print(f"{count} suspects in {given.export}: look at {PAGE}, fill in `becomes` in {SHEET}, and --take it.")
     else:
         changed, blank = take(given.take, run.params.data.folder, run.words)
-        print(f"{changed} lines of {CORRECTIONS} are new or other; {blank} rows of {given.take} are not decided yet.")
+        print(f"{changed} lines of {CORRECTIONS} are new or changed; {blank} rows of {given.take} are undecided.")
         print(f"Commit {CORRECTIONS} and run `dvc repro`: shuffle applies it.")
 
 

@@ -1,8 +1,8 @@
-"""Run what has changed of the pipeline: `dvc repro`, with what a killed run needs before and what people read after.
+"""Run the changed stages: `dvc repro`, with repairs after a killed run before it, and the report after it.
 
-Before: a dvc.lock that a kill has cut is restored from its last good copy or from git, unfinished artefacts are
+Before: a dvc.lock that a kill has truncated is restored from its last good copy or from git, unfinished artefacts are
 removed, models that params.yaml no longer names are set aside. After: the report, if it is older than the scores, and
-the scores; or why a stage was killed.
+the scores; or the reason why a stage was killed.
 """
 
 from __future__ import annotations
@@ -25,30 +25,29 @@ COUNTS = Path("/proc/vmstat")
 
 
 def killed_for_memory(kills: int) -> str:
-    """What to say if the system has killed processes for memory since there were so many such kills; else nothing."""
+    """The error text if the system has killed processes for memory since the count was `kills`; else an empty text."""
     if oom_kills() <= kills:
         return ""
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return (
         f"the system killed a stage for lack of memory: one process of this run held up to {peak / 1e9:.1f} GB, and "
         f"this machine allows {memory_limit() / 1e9:.1f} GB for all. Close other programs, or lower `batch_size` of "
-        f"that learner (or `stack.dense_rows` for the stage stack) in params.yaml; the same command goes on from where "
-        f"it was."
+        f"that learner (or `stack.dense_rows` for the stage stack) in params.yaml; the same command resumes."
     )
 
 
 def oom_kills() -> int:
-    """How many processes the system has killed for lack of memory since it started; 0 where it does not tell."""
+    """The number of processes killed for lack of memory since the system started; 0 if the system does not count."""
     lines = COUNTS.read_text(encoding="utf-8").splitlines() if COUNTS.exists() else []
     return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
-    """Run what has changed of the pipeline, raw drawings to ranked submissions, and write the report."""
+    """Run the changed stages, from raw drawings to ranked submissions, and write the report."""
     parser = Parser("repro", main.__doc__, "sketchstack repro", "sketchstack repro stack")
-    parser.add_argument("stages", nargs="*", metavar="STAGE", help="of dvc.yaml, with what it needs; all if not given")
-    parser.add_argument("--force", action="store_true", help="run stages that have not changed, too")
+    parser.add_argument("stages", nargs="*", metavar="STAGE", help="of dvc.yaml, after those it needs; default all")
+    parser.add_argument("--force", action="store_true", help="also run stages that have not changed")
     given: Any = parser.parse_args(arguments)
     params = load_params()
     with alone(LOCK) as held:

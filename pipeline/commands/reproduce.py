@@ -1,11 +1,11 @@
-"""A recorded submission, made anew from its commit and compared byte for byte (`make reproduce NAME=...`).
+"""Make a recorded submission again from its commit and compare it byte for byte (`make reproduce NAME=...`).
 
     sketchstack reproduce NAME            at the commit that ledger.csv names
-    sketchstack reproduce NAME --at HEAD  at another revision: what would it be now, and why
+    sketchstack reproduce NAME --at HEAD  at another revision: what differs now, and why
 
-The revision is checked out into a worktree of its own, which shares the DVC cache but takes nothing from it beside the
-raw files: every stage runs. If the bytes differ, the rows that do are counted, the scores compared, and what has
-changed since the record is named: environment, data, params or code, and the first stage whose output differs.
+The revision is checked out into its own worktree, which shares the DVC cache but uses only the raw files from it: every
+stage runs. If the bytes differ, it counts the rows that differ, compares the scores, and names what has changed since
+the record: environment, data, params or code, and the first stage whose output differs.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ from pipeline.submissions.files import read_manifests
 WORKTREES = Path("logs/reproduce")
 LOCK = Path("dvc.lock")
 CODE = ("pipeline", "dvc.yaml", "constraints.txt")
-SHOWN = 5  # names told of a kind of change, and rows
+SHOWN = 5  # most names printed per kind of change, and most rows
 
 
 @dataclass
 class Changes:
-    """What differs between the record and what was made now, as phrases.
+    """Differences between the record and the new run, as text.
 
     Attributes:
-        environment, data, params, code: of each kind; empty if nothing has changed.
-        first_stage: whose output differs, of those that run first; None if none is known to.
+        environment, data, params, code: changes of each kind; empty if nothing has changed.
+        first_stage: the first stage, in running order, whose output differs; None if none is known.
     """
 
     environment: list[str] = field(default_factory=list)
@@ -55,7 +55,7 @@ class Changes:
     first_stage: str | None = None
 
     def lines(self) -> Iterator[str]:
-        """A line a kind."""
+        """One line per kind of change."""
         for kind in ("environment", "data", "params", "code"):
             found: list[str] = getattr(self, kind)
             more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
@@ -65,15 +65,15 @@ class Changes:
 
 
 def reproduce(name: str, at: str | None = None, root: Path = Path()) -> bool:
-    """Make a submission of the ledger anew; say whether its bytes are the recorded ones, and if not, why.
+    """Make a submission of the ledger again; print whether its bytes are the recorded ones, and if not, why.
 
     Args:
-        name: of a submission; of several lines of that name the last.
+        name: of the submission; the last line of the ledger with this name counts.
         at: a git revision; by default the commit of the record.
         root: the repository.
 
     Raises:
-        SketchstackError: the ledger or git does not know it, raw files cannot be had, or the run failed.
+        SketchstackError: the submission or the commit is unknown, raw files are not available, or the run failed.
     """
     entry = recorded(name, root)
     revision = commit_of(at or entry.commit, root)
@@ -83,7 +83,9 @@ def reproduce(name: str, at: str | None = None, root: Path = Path()) -> bool:
         try:
             fcntl.flock(log, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise SketchstackError(f"{name} is being reproduced already; its output goes to {log.name}.") from None
+            raise SketchstackError(
+                f"{name} is being reproduced by another process; wait for it, its output is in {log.name}."
+            ) from None
         log.truncate(0)
         return _reproduced(entry, revision, tree, root, log)
 
@@ -97,7 +99,7 @@ def _reproduced(entry: ledger.Entry, revision: str, tree: Path, root: Path, log:
     _repro(tree, log)
     made = tree / places(tree).submissions / f"{name}.csv"
     if not made.exists():
-        raise SketchstackError(f"{revision[:12]} makes no submission {name!r}; {made.parent} has what it makes.")
+        raise SketchstackError(f"{revision[:12]} makes no submission {name!r}; see {made.parent} for those it makes.")
     if file_hash(made) == entry.sha256:
         print(f"{name}: the same bytes as recorded, SHA-256 {entry.sha256}")
         remove(tree, root)
@@ -106,12 +108,12 @@ def _reproduced(entry: ledger.Entry, revision: str, tree: Path, root: Path, log:
     print("\n".join([*differing_rows(entry, made, tree, root), *scores(entry, tree)]))
     print("What has changed since the record:")
     print("\n".join(changes(entry, revision, tree, root).lines()))
-    print(f"{tree} is kept to look at; remove it with `git worktree remove --force {tree}`.")
+    print(f"{tree} is kept for inspection; remove it with `git worktree remove --force {tree}`.")
     return False
 
 
 def recorded(name: str, root: Path) -> ledger.Entry:
-    """The last line of the ledger of that name."""
+    """The last entry of the ledger with this name."""
     entries = ledger.read_ledger(root / ledger.LEDGER)
     found = [entry for entry in entries if entry.name == name]
     if not found:
@@ -125,26 +127,26 @@ def commit_of(revision: str, root: Path) -> str:
     try:
         return run(["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"], root).strip()
     except SketchstackError:
-        raise SketchstackError(f"git knows no commit {revision!r} here; fetch it first (`git fetch --all`).") from None
+        raise SketchstackError(f"git has no commit {revision!r} here; fetch it first (`git fetch --all`).") from None
 
 
 def check_out(revision: str, tree: Path, root: Path) -> None:
-    """A worktree of the revision, and nothing of an earlier one."""
+    """Make a worktree of the revision; an earlier one in its place is removed."""
     remove(tree, root)
-    # No hooks: DVC's would check its outputs out.
+    # No hooks: the hook of DVC would check out the outputs.
     run(["git", "-c", "core.hooksPath=/dev/null", "worktree", "add", "--detach", str(tree), revision], root)
 
 
 def remove(tree: Path, root: Path) -> None:
-    """Take a worktree away, if there is one."""
+    """Remove a worktree, if there is one."""
     shutil.rmtree(tree, ignore_errors=True)
     run(["git", "worktree", "prune"], root)
 
 
 def bring_raw_files(tree: Path, root: Path) -> None:
-    """Put the profile's raw files in place, out of the shared DVC cache or a remote; those made by a stage are not."""
+    """Copy the profile's raw files from the shared DVC cache or a remote, unless a stage makes them."""
     cache, local = run(["dvc", "cache", "dir"], root).strip(), root / ".dvc" / "config.local"
-    if local.exists():  # where remotes and credentials of this machine are
+    if local.exists():  # remotes and credentials of this machine
         shutil.copy(local, tree / ".dvc")
     run(["dvc", "cache", "dir", "--local", str((root / cache).resolve())], tree)
     raw = yaml.safe_load((tree / PARAMS).read_text())["data"]["folder"]
@@ -164,7 +166,7 @@ def run(command: list[str], folder: Path) -> str:
     """Run a command with this environment's tools first on the PATH.
 
     Raises:
-        SketchstackError: it failed; with the end of what it said.
+        SketchstackError: it failed; with the end of its output.
     """
     done = subprocess.run(command, cwd=folder, env=_surroundings(), capture_output=True, text=True, check=False)
     if done.returncode:
@@ -174,7 +176,7 @@ def run(command: list[str], folder: Path) -> str:
 
 
 def _repro(tree: Path, log: TextIO) -> None:
-    """Run every stage of a worktree, each named as it begins; all output goes to the log.
+    """Run every stage of a worktree and print the name of each when it starts; all output goes to the log.
 
     Raises:
         SketchstackError: a stage failed.
@@ -193,11 +195,11 @@ def _repro(tree: Path, log: TextIO) -> None:
                 flush=True,
             )
     if running.wait():
-        raise SketchstackError(f"`{' '.join(command)}` failed in {tree}; {log.name} says why.")
+        raise SketchstackError(f"`{' '.join(command)}` failed in {tree}; see {log.name}.")
 
 
 def differing_rows(entry: ledger.Entry, made: Path, tree: Path, root: Path) -> Iterator[str]:
-    """Which rows of the recorded file differ; the file itself is in the DVC cache, or not at all."""
+    """Lines about the rows that differ from the recorded file, if the DVC cache has that file."""
     before = tree / f"recorded_{entry.name}.csv"
     path = made.relative_to(tree).as_posix()
     try:
@@ -218,7 +220,7 @@ def differing_rows(entry: ledger.Entry, made: Path, tree: Path, root: Path) -> I
 
 
 def scores(entry: ledger.Entry, tree: Path) -> Iterator[str]:
-    """By how much the score differs."""
+    """A line about the difference of the scores."""
     manifest = next(known for known in read_manifests(tree / places(tree).submissions) if known["name"] == entry.name)
     now = manifest["oof"]["map3"]
     yield (
@@ -228,7 +230,7 @@ def scores(entry: ledger.Entry, tree: Path) -> Iterator[str]:
 
 
 def changes(entry: ledger.Entry, revision: str, tree: Path, root: Path) -> Changes:
-    """What has changed between the record and what was made now."""
+    """Differences between the record and the new run."""
     found = Changes()
     then, now = from_text(entry.environment), environment()
     found.environment = changed(then, now) if then else ["not recorded"]
@@ -245,7 +247,7 @@ def changes(entry: ledger.Entry, revision: str, tree: Path, root: Path) -> Chang
 
 
 def shown(commit: str, path: Path, root: Path) -> str:
-    """A file as a commit has it."""
+    """The text of a file at a commit."""
     return run(["git", "show", f"{commit}:{path.as_posix()}"], root)
 
 
@@ -255,7 +257,7 @@ def raw_data(lock: Mapping[str, Any], folder: str) -> str | None:
 
 
 def first_that_differs(before: Mapping[str, Any], after: Mapping[str, Any]) -> str | None:
-    """The first stage, in the order of running, that both have and whose outputs differ."""
+    """The first stage, in running order, that is in both and whose outputs differ."""
     for stage in ("synthesize", "shuffle", "train", "pseudo", "stack", "submit"):
         for name in sorted(after):
             if name.split("@")[0] == stage and name in before:
@@ -267,10 +269,10 @@ def first_that_differs(before: Mapping[str, Any], after: Mapping[str, Any]) -> s
 
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
-    """Make a submission of the ledger anew and compare it byte for byte; exit code 1 if it differs."""
+    """Make a submission of the ledger again and compare it byte for byte; exit code 1 if it differs."""
     parser = Parser("reproduce", main.__doc__, "sketchstack reproduce super_learner")
-    parser.add_argument("name", help="of a submission in ledger.csv")
-    parser.add_argument("--at", metavar="REVISION", help="run another revision than the recorded commit, and compare")
+    parser.add_argument("name", help="a submission in ledger.csv")
+    parser.add_argument("--at", metavar="REVISION", help="run this revision instead of the recorded commit")
     given = parser.parse_args(arguments)
     if not reproduce(given.name, given.at):
         raise SystemExit(1)

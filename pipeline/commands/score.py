@@ -1,4 +1,4 @@
-"""A submission against known labels: MAP@3 and top-1."""
+"""Score a submission against known labels: MAP@3 and top-1."""
 
 from __future__ import annotations
 

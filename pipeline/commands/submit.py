@@ -1,7 +1,7 @@
-"""A submission → Kaggle and the ledger, or the validator alone.
+"""Send a submission to Kaggle and record it in the ledger, or only check a file.
 
-sketchstack submit                         send the best, or say exactly what would be sent
-sketchstack submit NAME                    send another
+sketchstack submit                         send the best, or show exactly what would be sent
+sketchstack submit NAME                    send this submission
 sketchstack submit --check FILE            check any submission
 sketchstack submit --record NAME --public S  record one that was sent by hand, or its score
 """
@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--record", metavar="NAME", help="write this submission, sent by hand, into the ledger")
     parser.add_argument("--labels", action="store_true", help="record NAME with its score on the profile's test labels")
     parser.add_argument("--public", type=float, metavar="SCORE", help="its MAP@3 on the public leaderboard")
-    parser.add_argument("--private", type=float, metavar="SCORE", help="its MAP@3 on the private one, once known")
+    parser.add_argument("--private", type=float, metavar="SCORE", help="its MAP@3 on the private leaderboard")
     given = parser.parse_args(arguments)
     if (given.record is None) != (given.public is None) or (given.private is not None and given.record is None):
         parser.error("--record NAME takes --public SCORE, and --private SCORE once that is known")

@@ -11,9 +11,9 @@ from scipy.stats import t
 if TYPE_CHECKING:
     from pipeline.comparison.statistics import Comparison
 
-A, B, EQUAL, INK = "#b3541e", "#1f6f8b", "#b9b4a8", "#2b2b2b"  # told apart without seeing red and green
-SIZE, DPI = (10.0, 4.2), 150  # inches
-TAIL = 0.01  # of the posterior left out at each end
+A, B, EQUAL, INK = "#b3541e", "#1f6f8b", "#b9b4a8", "#2b2b2b"  # distinct for colour-blind readers
+SIZE, DPI = (10.0, 4.2), 150  # SIZE in inches
+TAIL = 0.01  # probability left out at each end of the posterior
 
 
 def draw(found: Comparison, path: Path) -> None:
@@ -48,7 +48,7 @@ def _folds(axes: Any, found: Comparison) -> None:
 
 
 def _odds(axes: Any, found: Comparison) -> None:
-    """The posterior of the difference, parted by the region of practical equivalence, and the interval over rows."""
+    """The posterior of the difference, divided by the region of practical equivalence, and the interval over rows."""
     axes.set_yticks([])
     axes.set_xlabel(f"difference of MAP@3 ({found.b} less {found.a})")
     axes.axvspan(-found.rope, found.rope, color="#f2efe7", zorder=0)

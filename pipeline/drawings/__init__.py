@@ -1,1 +1,1 @@
-"""Rows → shards → arrays: words, strokes, encodings, batches."""
+"""Drawings from rows to shards to arrays: words, strokes, encodings, batches."""

@@ -1,6 +1,6 @@
-"""Batches: what a learner is fed, as a pure function of (seed, epoch, step).
+"""Training batches of a learner, as a pure function of (seed, epoch, step).
 
-Any step can be asked for first, so a run that was killed goes on with the very batches it would have seen.
+Batches can start at any step, so a run that was killed resumes with the same batches.
 """
 
 from __future__ import annotations
@@ -23,21 +23,21 @@ from pipeline.foundation.params import Augmentation
 
 Encode = Callable[[Drawings, Distortion], Any]
 Made = TypeVar("Made")
-AHEAD = 2  # batches that each thread makes before they are asked for
+AHEAD = 2  # batches that each thread makes in advance
 REUSED = 2**25 - 2**16  # bytes; the largest block that glibc counts
-_SHUFFLE, _AUGMENT = 1, 2  # keep the random streams apart; not 0, which a seed sequence takes for padding
+_SHUFFLE, _AUGMENT = 1, 2  # separate the random streams; not 0, which a seed sequence treats as padding
 _ordering = threading.Lock()
 
 
 class Batch(NamedTuple):
-    """One step's food.
+    """The inputs and labels of one training step.
 
     Attributes:
-        step: its number, from the start of training.
-        inputs: what the encoding returns for B drawings.
+        step: number of the step, from the start of training.
+        inputs: the result of the encoding for B drawings.
         labels: (B,) int64.
-        mixed: (B,) int64, labels of what was mixed in.
-        share: what `labels` count for; `mixed` count for the rest.
+        mixed: (B,) int64, labels of the drawings mixed in by mixup.
+        share: weight of `labels` in the loss; `mixed` have the weight 1 - share.
     """
 
     step: int
@@ -47,7 +47,7 @@ class Batch(NamedTuple):
     share: float
 
     def parts(self, count: int) -> list[Batch]:
-        """The batch cut into `count` parts that differ by one drawing at most, in order; no part is empty."""
+        """The batch split into `count` parts, in order, with sizes that differ by at most one; no part is empty."""
         ends = [len(self.labels) * n // count for n in range(count + 1)]
         return [
             Batch(self.step, some_rows(self.inputs, part), self.labels[part], self.mixed[part], self.share)
@@ -63,9 +63,9 @@ class Batches:
         drawings: the training rows.
         encode: drawings and their distortion → inputs.
         augmentation: limits of the random distortions.
-        batch_size: drawings per step; an epoch's last, smaller batch is left out (other rows each epoch).
-        seed: all that the order and the augmentation derive from, as integers (the seed, the held-out fold).
-        part: which share of each batch is made, and of how many. All of them together are the batch of one device.
+        batch_size: drawings per step; an epoch's last, smaller batch is left out (different rows in each epoch).
+        seed: integers (seed, held-out fold) that determine the order and the augmentation.
+        part: (number, count) of the share of each batch to make. All shares together are the batch of one device.
     """
 
     drawings: Shards
@@ -77,11 +77,11 @@ class Batches:
 
     @property
     def steps_an_epoch(self) -> int:
-        """Whole batches in one pass."""
+        """Number of complete batches per epoch."""
         return max(1, len(self.drawings) // self.batch_size)
 
     def batch(self, step: int) -> Batch:
-        """The batch of one step, or the share of it that is asked for."""
+        """The batch of one step, or the share of it given by `part`."""
         epoch, place = divmod(step, self.steps_an_epoch)
         rows = _order(len(self.drawings), (*self.seed, _SHUFFLE, epoch))[place * self.batch_size :][: self.batch_size]
         rng = np.random.default_rng([*self.seed, _AUGMENT, epoch, place])
@@ -96,14 +96,14 @@ class Batches:
         return Batch(step, inputs, labels, labels[::-1].copy(), share)
 
     def steps(self, start: int, end: int) -> Iterator[Batch]:
-        """The batches of steps start..end-1, made ahead on threads of their own."""
+        """The batches of steps start..end-1, made in advance on separate threads."""
         return made_ahead(self.batch, range(start, end))
 
 
 def _share(rows: int, number: int, count: int) -> slice | np.ndarray:
-    """Which rows of a batch are share `number` of `count`: whole pairs, of rows as far from its start as from its end.
+    """The rows of share `number` of `count` of a batch: complete pairs of a row and its mirror position in the batch.
 
-    Rows of a pair are mixed with each other, so a share reversed still brings each row together with its partner.
+    Mixup mixes the rows of a pair, so reversing a share still matches each row with its partner.
     """
     if count == 1:
         return slice(None)
@@ -118,16 +118,17 @@ def some_rows(inputs: Any, rows: slice) -> Any:
 
 
 def _mixed(inputs: Any, share: float) -> tuple[np.ndarray, float]:
-    """Mix each picture with the one that stands as far from the batch's end as it from the start.
+    """Mix each picture with the picture at its mirror position in the batch.
 
-    After mixup, https://arxiv.org/abs/1710.09412: one share per batch, rounded to 256ths, pictures to grey levels.
+    After mixup, https://arxiv.org/abs/1710.09412: one share per batch, rounded to 256ths; pictures are rounded to
+    integer grey levels.
 
     Raises:
-        SketchstackError: the inputs are no pictures.
+        SketchstackError: the inputs are not pictures.
     """
     if isinstance(inputs, tuple):
         raise SketchstackError(
-            "params.yaml: augmentation.mixup mixes pictures, and this learner takes sequences; set its mixup to 0.0."
+            "params.yaml: augmentation.mixup needs pictures, but this learner takes sequences; set its mixup to 0.0."
         )
     weight = round(share * 256)
     images = inputs.astype(np.uint16)
@@ -138,8 +139,8 @@ def _mixed(inputs: Any, share: float) -> tuple[np.ndarray, float]:
 
 
 def _order(rows: int, seed: tuple[int, ...]) -> np.ndarray:
-    """The order of the rows in one epoch: (rows,) unsigned integers, 4 bytes per row where that is enough."""
-    with _ordering:  # threads that come to a new epoch together shuffle it once
+    """The order of the rows in one epoch: (rows,) unsigned integers, 4 bytes per row if that is enough."""
+    with _ordering:  # when several threads reach a new epoch, only one shuffles
         return _shuffled(rows, seed)
 
 
@@ -151,13 +152,13 @@ def _shuffled(rows: int, seed: tuple[int, ...]) -> np.ndarray:
 
 
 def made_ahead(make: Callable[[int], Made], numbers: range) -> Iterator[Made]:
-    """make(number) for each number in order, made early on threads, AHEAD a thread; errors come through.
+    """make(number) for each number in order, made in advance on threads, AHEAD per thread; errors are raised here.
 
-    Threads share whole items out, not the drawings of one: that costs less, and what Python does for one item runs
-    beside the kernels of another.
+    Each thread makes whole items, not parts of one: that costs less, and the Python code of one item runs in parallel
+    with the kernels of another.
     """
-    # To free one large block tells glibc to keep blocks up to that size, in place of giving each batch back to the
-    # system, which would map and clear every page of the next one.
+    # Freeing one large block makes glibc keep blocks up to that size, instead of returning each batch to the system,
+    # which would then map and clear every page of the next batch.
     np.empty(REUSED, np.uint8)
     waiting: deque[Future[Made]] = deque()
     with workers() as makers:

@@ -2,14 +2,14 @@
 
     raster         → (N, side, side, C) uint8, a picture
     pen_movements  → (N, T, 5 or 7) float32 and lengths, what the pen did from point to point
-    points         → (N, T, 4) float32 and lengths, where each point lies in the picture and in the drawing
+    points         → (N, T, 4) float32 and lengths, where each point is in the picture and in the drawing
 
 An encoding is a function of drawings, their distortion, and keyword-only params; a learner's `encoding` block in
 params.yaml is checked against that signature. Coordinates are centred on the drawing's bounding box and scaled to
--1..1 before the distortion: Quick, Draw! aligns drawings to the top left, which a mirrored drawing would give away.
+-1..1 before the distortion: Quick, Draw! aligns drawings to the top left, so a mirrored drawing would be recognisable.
 
-The kernels read the shards where they are mapped and write into the result; several threads share the drawings of a
-call (`set_threads`), and no byte depends on how many.
+The kernels read the memory-mapped shards and write into the result; several threads share the drawings of a call
+(`set_threads`), and the result does not depend on their number.
 """
 
 from __future__ import annotations
@@ -28,31 +28,31 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Augmentation, Channels, Count, Fit, Width
 
 HALF = np.float32(127.5)  # of the longer side of a simplified drawing
-FADE = 13 / 255  # of the ink, from one stroke to the next
+FADE = 13 / 255  # loss of ink from one stroke to the next
 PALEST = 0.5
 KINDS = ("stroke_order", "thirds", "velocity", "pause")
 STROKE_ORDER, THIRDS, VELOCITY, PAUSE = range(4)
-USUAL_SPEED = 0.2  # coordinates a millisecond: the median of raw drawings brought to 0..255
+USUAL_SPEED = 0.2  # coordinates per millisecond: the median of raw drawings scaled to 0..255
 USUAL_PAUSE = 400.0  # milliseconds between two strokes: the median of raw drawings
-STROKES = 16  # strokes that a point's third feature counts as 1
+STROKES = 16  # a point's third feature is its stroke number divided by this
 LANES = 16  # pixels inked at once
-WORTHWHILE = 128  # drawings that are worth a thread of their own
+WORTHWHILE = 128  # fewest drawings per thread
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # splitmix64's step
 
 
 class Distortion(NamedTuple):
-    """How the drawings of a batch are changed before they are encoded.
+    """The random changes of the drawings of a batch before they are encoded.
 
-    Strokes are left out first: the bounding box, the order of the strokes and the points are of those that stay. The
-    stroke with the most points (the first of these) always stays. Then the affine map moves all points, then each
-    point jitters on its own. Which strokes stay and how points jitter are pure functions of a drawing's seed and
-    of the stroke's and point's number in the whole drawing.
+    Strokes are dropped first: the bounding box, the order of the strokes and the points are those of the remaining
+    strokes. The stroke with the most points (the first one of several) is never dropped. Then the affine map moves all
+    points, then each point is jittered independently. Dropout and jitter are pure functions of a drawing's seed and
+    of the number of the stroke or point in the whole drawing.
 
     Attributes:
         affine: (N, 2, 3) float32 maps of coordinates in -1..1.
         seeds: (N,) uint64.
-        jitter: largest movement of a point as a share of the canvas, either way, along each axis.
-        dropout: probability that a stroke is left out.
+        jitter: largest movement of a point along each axis, in both directions, as a share of the canvas.
+        dropout: probability that a stroke is dropped.
     """
 
     affine: np.ndarray
@@ -96,7 +96,7 @@ def _random_maps(drawn, flip, rotate, scale, shear, shift, affine):  # type: ign
 
 
 class _Threads:
-    """What `set_threads` sets, and which threads are `workers`."""
+    """The state of `set_threads`, and which threads are `workers`."""
 
     count = 1
     pool = ThreadPoolExecutor(1)  # starts its threads when they are needed
@@ -104,24 +104,24 @@ class _Threads:
 
 
 def set_threads(count: int) -> None:
-    """Let encoders use `count` threads from now on; what they return does not depend on it."""
+    """Make encoders use `count` threads from now on; their results do not depend on it."""
     if count != _Threads.count:
         _Threads.count = count
         _Threads.pool = workers()
 
 
 def num_threads() -> int:
-    """How many threads encoders use."""
+    """The number of threads that encoders use."""
     return _Threads.count
 
 
 def workers() -> ThreadPoolExecutor:
-    """As many new threads as `set_threads` says, for work that encodes; an encoder that runs on one keeps to it."""
+    """A pool of `num_threads()` new threads for work that encodes; an encoder on one of them uses no other threads."""
     return ThreadPoolExecutor(_Threads.count, "encode", lambda: setattr(_Threads.here, "worker", True))
 
 
 def _encode(kernel: Callable[..., None], drawings: Drawings, distortion: Distortion, *results: Any) -> None:
-    """Run a kernel over all drawings, on all threads if there are many drawings."""
+    """Run a kernel over all drawings, on several threads if there are many drawings."""
     count = 1 if hasattr(_Threads.here, "worker") else min(_Threads.count, len(drawings) // WORTHWHILE)
     parts = drawings.parts(count) if count > 1 else [drawings.pieces]
     waiting = [_Threads.pool.submit(_encode_part, kernel, part, distortion, results) for part in parts[1:]]
@@ -140,14 +140,15 @@ def _encode_part(kernel: Callable[..., None], pieces: Iterable[Piece], distortio
 def _need_times(drawings: Drawings, purpose: str) -> None:
     if not drawings.timed:
         raise SketchstackError(
-            f"{purpose} needs the time of each point, which simplified drawings lack: name raw files in params.yaml "
-            "under data (Kaggle's train_raw, or Google's raw ndjson), or leave it out of the learner's encoding."
+            f"{purpose} needs the time of each point, which simplified drawings do not have: name raw files in "
+            "params.yaml under data (Kaggle's train_raw, or Google's raw ndjson), or remove it from the learner's "
+            "encoding."
         )
 
 
 @numba.njit(nogil=True, cache=True)
 def _random(seed, number):  # type: ignore[no-untyped-def]
-    """Number `number` of the stream of a seed: splitmix64, https://prng.di.unimi.it/splitmix64.c."""
+    """Random number `number` of the stream of a seed: splitmix64, https://prng.di.unimi.it/splitmix64.c."""
     z = seed + np.uint64(number) * GOLDEN
     z = (z ^ (z >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     z = (z ^ (z >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -171,14 +172,14 @@ def _room(points, strokes, rows):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True)
 def _trace(arrays, row, affine, seed, jitter, dropout, room):  # type: ignore[no-untyped-def]
-    """Write the distorted drawing of one row into scratch arrays; return how many strokes stay.
+    """Write the distorted drawing of one row into scratch arrays; return the number of remaining strokes.
 
     Args:
         arrays: of the shard: x, y, t, stroke, points, strokes.
         row: of the shard.
         affine, seed, jitter, dropout: the drawing's distortion.
-        room: what is written: coordinates in -1..1 of the points that stay, (points,) each; of each stroke that
-            stays, its first point's place in the shard, and where it ends among the points that stay.
+        room: the scratch arrays: coordinates in -1..1 of the remaining points, (points,) each; for each remaining
+            stroke the position of its first point in the shard, and its end among the remaining points.
     """
     x, y, _, stroke, points, strokes = arrays
     to_x, to_y, starts, ends = room
@@ -229,19 +230,19 @@ def _trace(arrays, row, affine, seed, jitter, dropout, room):  # type: ignore[no
 
 @numba.njit(nogil=True, cache=True)
 def _either_way(bits):  # type: ignore[no-untyped-def]
-    """Bring 24 random bits to -1..1, a number that float32 holds exactly."""
+    """Map 24 random bits to -1..1, exactly in float32."""
     return np.float32(bits) * np.float32(2.0**-23) - np.float32(1)
 
 
 @numba.njit(nogil=True, cache=True)
 def _share(value, usual):  # type: ignore[no-untyped-def]
-    """Bring 0..∞ to 0..1, the usual value to 0.5."""
+    """Map 0..∞ to 0..1, and the usual value to 0.5."""
     return np.float32(value / (value + usual)) if value > 0 else np.float32(0)
 
 
 @numba.njit(nogil=True, cache=True)
 def _speed(x, y, t, start, end):  # type: ignore[no-untyped-def]
-    """Speed of the pen from one point of a shard to a later one of its stroke as it was drawn: 0..1, usual is 0.5."""
+    """Recorded speed of the pen between two points of a stroke, by their positions in a shard: 0..1, usual is 0.5."""
     across, down = np.float64(x[end]) - np.float64(x[start]), np.float64(y[end]) - np.float64(y[start])
     waited = max(np.float64(t[end]) - np.float64(t[start]), 0.0)
     return _share(math.sqrt(across * across + down * down), USUAL_SPEED * waited)
@@ -249,12 +250,12 @@ def _speed(x, y, t, start, end):  # type: ignore[no-untyped-def]
 
 @numba.njit(nogil=True, cache=True)
 def _pause(t, start):  # type: ignore[no-untyped-def]
-    """Time from the last point of the stroke before to the first of this, at a place in a shard: 0..1, usual is 0.5."""
+    """Time from the previous stroke's last point to the first point of this one, at `start`: 0..1, usual is 0.5."""
     return _share(np.float64(t[start]) - np.float64(t[start - 1]), USUAL_PAUSE)
 
 
 def num_channels(channels: Sequence[str]) -> int:
-    """Channels of the picture that `raster` makes."""
+    """Number of channels of a picture of `raster`."""
     return sum(3 if name == "thirds" else 1 for name in channels)
 
 
@@ -287,14 +288,14 @@ def raster(
         distortion: of each drawing.
         side: pixels of a side.
         stroke_width: in pixels.
-        margin: empty pixels at each border of a drawing that is not moved.
+        margin: empty pixels at each border of an undistorted drawing.
         channels: names, at least one.
 
     Returns:
-        (N, side, side, C) uint8, 0 where there is no ink, channels last; C is `num_channels(channels)`.
+        (N, side, side, C) uint8, 0 without ink, channels last; C is `num_channels(channels)`.
 
     Raises:
-        SketchstackError: velocity or pause is asked of drawings without times.
+        SketchstackError: `channels` has velocity or pause, but the drawings have no times.
     """
     if {"velocity", "pause"} & {*channels}:
         _need_times(drawings, " and ".join(name for name in channels if name in ("velocity", "pause")))
@@ -312,7 +313,7 @@ def _raster(arrays, rows, places, affine, seeds, jitter, dropout, stroke_width, 
     scale, centre = np.float32((side - 1) / 2 - margin), np.float32((side - 1) / 2)
     room = _room(points, strokes, rows)
     to_x, to_y, starts, ends = room
-    canvas = np.zeros(channels * side * max(side, LANES), np.uint8)  # channels first: neighbours in a row lie together
+    canvas = np.zeros(channels * side * max(side, LANES), np.uint8)  # channels first: rows are contiguous
     for n in range(len(rows)):
         place = places[n]
         kept = _trace(arrays, rows[n], affine[place], seeds[place], jitter, dropout, room)
@@ -327,7 +328,7 @@ def _raster(arrays, rows, places, affine, seeds, jitter, dropout, stroke_width, 
                 if kind == PAUSE:
                     ink = _ink(_pause(t, starts[s]) if s > 0 else np.float32(0))
                 third = 0
-                for k in range(min(begin + 1, ends[s] - 1), ends[s]):  # a stroke of one point is a segment to itself
+                for k in range(min(begin + 1, ends[s] - 1), ends[s]):  # a stroke of one point is a segment of length 0
                     last = max(begin, k - 1)
                     if kind == THIRDS:
                         third = k * 3 // total
@@ -341,30 +342,30 @@ def _raster(arrays, rows, places, affine, seeds, jitter, dropout, stroke_width, 
 
 @numba.njit(nogil=True, cache=True)
 def _ink(share):  # type: ignore[no-untyped-def]
-    """Ink of 0..1, the palest to full."""
+    """Grey level of ink for a share of 0..1, from the palest to full ink."""
     return np.float32(255) * (np.float32(PALEST) + np.float32(1 - PALEST) * share)
 
 
 @numba.njit(nogil=True, cache=True, inline="always")
 def _segment(canvas, channel, side, x0, y0, x1, y1, reach, ink):  # type: ignore[no-untyped-def]
-    """Ink the pixels near a segment by their distance from it; where strokes cross, the darkest stays.
+    """Ink the pixels near a segment by their distance from it; where strokes cross, the most ink counts.
 
     Args:
         canvas: (channels * side * stride,) uint8; stride is `side`, but LANES at least.
-        channel: which to ink.
+        channel: its number.
         side: pixels of a side.
         x0, y0, x1, y1: the segment, in pixels.
-        reach: distance at which no ink is left; full ink lies a pixel nearer.
-        ink: of the middle of the stroke.
+        reach: distance at which ink ends; full ink starts one pixel closer.
+        ink: in the middle of the stroke.
     """
     left, right = max(0, int(np.ceil(min(x0, x1) - reach))), min(side - 1, int(np.floor(max(x0, x1) + reach)))
     top, bottom = max(0, int(np.ceil(min(y0, y1) - reach))), min(side - 1, int(np.floor(max(y0, y1) + reach)))
     dx, dy, middle_x, middle_y = x1 - x0, y1 - y0, (x0 + x1) / np.float32(2), (y0 + y1) / np.float32(2)
     length = np.float32(math.sqrt(dx * dx + dy * dy))
-    # Distances along the segment (from its middle) and across it are measured in ink, not in pixels.
+    # Distances along the segment (from its middle) and across it are in units of ink, not pixels.
     step_x, step_y = (dx * (ink / length), dy * (ink / length)) if length > 0 else (ink, np.float32(0))
     half, most = ink * length / np.float32(2), ink * reach
-    slanted = right - left >= 2 * LANES and dy != 0  # then it pays to ink, in each row, only what its line may reach
+    slanted = right - left >= 2 * LANES and dy != 0  # then ink in each row only the pixels that the line can reach
     slope, breadth = (dx / dy, reach * length / abs(dy)) if slanted else (np.float32(0), np.float32(0))
     first, last, stride = left, right, max(side, LANES)
     for row in range(top, bottom + 1):
@@ -387,10 +388,10 @@ def _segment(canvas, channel, side, x0, y0, x1, y1, reach, ink):  # type: ignore
 
 @numba.njit(nogil=True, cache=True)
 def _move(canvas, side, channels, image):  # type: ignore[no-untyped-def]
-    """Move a canvas (channels * side * stride,), see `_segment`, into an image (side * side * channels,); empty it."""
+    """Copy a canvas (channels * side * stride,), see `_segment`, to an image (side * side * channels,) and clear it."""
     stride = max(side, LANES)
     for row in range(side):
-        if channels == 3:  # written out, so that it compiles to shuffles of vectors
+        if channels == 3:  # unrolled, so that it compiles to vector shuffles
             area = np.uint64(side * stride)
             start, to = np.uint64(row * stride), np.uint64(row * side * 3)
             for column in range(side):
@@ -408,34 +409,34 @@ def _move(canvas, side, channels, image):  # type: ignore[no-untyped-def]
 
 
 def num_features(*, timing: bool) -> int:
-    """Features of each point that `pen_movements` gives."""
+    """Number of features per point of `pen_movements`."""
     return 7 if timing else 5
 
 
 def pen_movements(
     drawings: Drawings, distortion: Distortion, *, length: Count, fit: Fit, timing: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Write each drawing as the movements of its pen.
+    """Encode each drawing as the movements of its pen.
 
     After the ink representation of Google's drawing-classification tutorial (dx, dy, end of stroke), with the
-    absolute position added, and the timing where it is known. Positions lie in -1..1 where the drawing is not moved,
-    movements in the same unit, all other features in 0..1.
+    absolute position added, and optional timing. Positions are in -1..1 unless the drawing is distorted, movements in
+    the same unit, all other features in 0..1.
 
     Args:
         drawings: N drawings.
         distortion: of each drawing.
         length: T, the most points kept.
-        fit: what is kept of a longer drawing: its first `length` points (truncate), or as many evenly spaced
-            (resample).
-        timing: add the speed from the point before (0 at the first point kept of a stroke) and the wait before the
-            stroke (at the first point kept of a stroke, else 0), as `raster` does; 0.5 is usual.
+        fit: points to keep of a longer drawing: its first `length` points (truncate), or `length` points evenly
+            spaced by their number (resample).
+        timing: add the speed from the previous point (0 at the first kept point of a stroke) and the wait before the
+            stroke (at its first kept point, else 0), as `raster` does; 0.5 is usual.
 
     Returns:
-        (N, T, 5 or 7) float32 of dx, dy, 1 at a stroke's last point, x, y, speed, wait; 0 behind the end. And (N,)
-        int32 lengths. Resampled, the last point kept of a stroke stands for its last.
+        (N, T, 5 or 7) float32 of dx, dy, 1 at a stroke's last point, x, y, speed, wait; 0 after the end. And (N,)
+        int32 lengths. With resample, the last kept point of a stroke counts as its last point.
 
     Raises:
-        SketchstackError: timing is asked of drawings without times.
+        SketchstackError: `timing` is set, but the drawings have no times.
     """
     if timing:
         _need_times(drawings, "timing: true")
@@ -480,18 +481,18 @@ def _pen_movements(arrays, rows, places, affine, seeds, jitter, dropout, resampl
 
 
 def points(drawings: Drawings, distortion: Distortion, *, length: Count, fit: Fit) -> tuple[np.ndarray, np.ndarray]:
-    """Write each drawing as its points, each told apart from all others, for networks that know no order.
+    """Encode each drawing as its points, each with its stroke and position, for networks without a notion of order.
 
     Args:
         drawings: N drawings.
         distortion: of each drawing.
         length: T, the most points kept.
-        fit: as of `pen_movements`.
+        fit: as in `pen_movements`.
 
     Returns:
-        (N, T, 4) float32 of x and y (in -1..1 where the drawing is not moved), the number of the stroke from 0 in
-        sixteenths (16 times it looks up an embedding), the place among the drawing's points from 0 (the first) to 1
-        (the last); 0 behind the end. And (N,) int32 lengths.
+        (N, T, 4) float32 of x and y (in -1..1 unless the drawing is distorted), the number of the stroke from 0 divided
+        by STROKES, the position among the drawing's points from 0 (the first) to 1 (the last); 0 after the end. And
+        (N,) int32 lengths.
     """
     found = np.zeros((len(drawings), length, 4), np.float32)
     lengths = np.zeros(len(drawings), np.int32)

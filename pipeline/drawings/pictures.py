@@ -1,4 +1,4 @@
-"""Drawings as pictures for people: as they were drawn, a hue for each stroke."""
+"""Drawings as pictures for people: as they were drawn, one hue per stroke."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ import numpy as np
 
 from pipeline.drawings.shards import Drawings
 
-SIDE = 144  # pixels of a drawing's side, about: a raster is enlarged by a whole number
-BITS = 4  # of a pixel's fraction, in OpenCV's coordinates
+SIDE = 144  # approximate side of a picture in pixels: a raster is enlarged by an integer factor
+BITS = 4  # fractional bits of OpenCV's coordinates
 
 
 def drawn(drawings: Drawings) -> list[np.ndarray]:
-    """Drawings as they were drawn, a hue for each stroke."""
+    """Pictures of drawings as they were drawn, one hue per stroke."""
     pictures = []
     for place in range(len(drawings)):
         strokes = [np.column_stack(axes[:2]) / 127.5 - 1 for axes in drawings.strokes_of(place)]

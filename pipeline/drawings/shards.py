@@ -1,7 +1,7 @@
 """Shards: drawings in Arrow IPC files, memory-mapped into flat NumPy arrays that the encoders read in place.
 
 Shards         all rows of some shard files, numbered from 0
-  .take(rows)  → Drawings: which rows of which shards, in what order; no point is copied
+  .take(rows)  → Drawings: rows of shards in a given order; no point is copied
 """
 
 from __future__ import annotations
@@ -45,14 +45,14 @@ TIMED_SCHEMA = SCHEMA.append(_TIMES)  # of raw drawings: the time of each point 
 
 @dataclass(frozen=True)
 class Shard:
-    """N drawings as flat arrays: drawing i has points `x[points[i]:points[i + 1]]`, strokes likewise. All read-only.
+    """N drawings as flat read-only arrays: drawing i has points `x[points[i]:points[i + 1]]`, strokes likewise.
 
     Attributes:
         key_id: (N,) int64.
         word: (N,) int16 labels; -1 where not known.
         x, y: (P,) uint8 coordinates, 0..255, y downwards.
-        t: (P,) uint32 milliseconds as recorded; empty where there is no timing.
-        stroke: (S,) uint16, points of each stroke.
+        t: (P,) uint32 milliseconds as recorded; empty without timing.
+        stroke: (S,) uint16, number of points of each stroke.
         points: (N + 1,) int32 offsets into x, y and t.
         strokes: (N + 1,) int32 offsets into `stroke`.
     """
@@ -68,7 +68,7 @@ class Shard:
 
     def __post_init__(self) -> None:
         for array in vars(self).values():
-            array.setflags(write=False)  # as memory maps are: one kind of array, one compiled kernel
+            array.setflags(write=False)  # as memory maps: one array type, one compiled kernel
 
     def __len__(self) -> int:
         return len(self.key_id)
@@ -112,7 +112,7 @@ def offsets(lengths: Sequence[int] | np.ndarray) -> np.ndarray:
 
 
 class Piece(NamedTuple):
-    """Some drawings of one shard, and where they stand among the drawings that were asked for.
+    """Some drawings of one shard, and their positions in the result.
 
     Attributes:
         shard: the shard.
@@ -127,11 +127,11 @@ class Piece(NamedTuple):
 
 @dataclass(frozen=True)
 class Drawings:
-    """N drawings in some order, where they lie in their shards: encoders walk the pieces and read the points in place.
+    """N drawings in some order, not copied: encoders go through the pieces and read the points from the shards.
 
     Attributes:
         count: N.
-        pieces: the rows of each shard; together they hold every place 0..N-1 once.
+        pieces: the rows of each shard; together they have every position 0..N-1 once.
     """
 
     count: int
@@ -160,7 +160,7 @@ class Drawings:
     def from_lists(
         cls, drawings: Sequence[Sequence[Sequence[Sequence[int]]]], words: Sequence[int] | None = None
     ) -> Drawings:
-        """Drawings of a shard of their own; see `Shard.from_lists`."""
+        """Drawings in a new shard; see `Shard.from_lists`."""
         return Shards([Shard.from_lists(drawings, words)])[:]
 
     @property
@@ -179,9 +179,9 @@ class Drawings:
         raise IndexError(f"place {place} of {len(self)} drawings")
 
     def parts(self, count: int) -> list[tuple[Piece, ...]]:
-        """Cut the pieces into up to `count` parts of about as many drawings.
+        """Split the pieces into up to `count` parts with about the same number of drawings.
 
-        Together the parts hold each place once, so encoders may fill the same arrays from several threads.
+        Together the parts have each position once, so encoders may fill the same arrays from several threads.
         """
         ends = np.cumsum([0, *(len(rows) for _, rows, _ in self.pieces)]).tolist()
         parts = [
@@ -203,7 +203,7 @@ class Shards:
         self._starts = np.cumsum([0, *map(len, self.shards)])  # int64
 
     def __len__(self) -> int:
-        """How many drawings there are (not shards)."""
+        """The number of drawings (not of shards)."""
         return int(self._starts[-1])
 
     def __getitem__(self, rows: slice) -> Drawings:
@@ -242,7 +242,7 @@ class Shards:
             yield self[start : start + size]
 
     def take(self, rows: np.ndarray) -> Drawings:
-        """Drawings by row number, in the order asked for.
+        """Drawings by row number, in the order of `rows`.
 
         Args:
             rows: (N,) integers below len(self).
@@ -250,10 +250,10 @@ class Shards:
         Raises:
             IndexError: a row number is out of range.
         """
-        places = np.argsort(rows)  # of the sorted rows, which lie shard after shard
+        places = np.argsort(rows)  # sorted rows are grouped by shard
         ordered = np.asarray(rows)[places].astype(np.int64)
         if len(ordered) and (ordered[0] < 0 or ordered[-1] >= len(self)):
-            raise IndexError(f"rows must lie in 0..{len(self) - 1}")
+            raise IndexError(f"rows must be in 0..{len(self) - 1}")
         cuts = itertools.pairwise(np.searchsorted(ordered, self._starts).tolist())
         pieces = tuple(
             Piece(shard, ordered[start:end] - first, places[start:end])
@@ -264,7 +264,7 @@ class Shards:
 
 
 def write_shard(path: Path, table: pa.Table) -> None:
-    """Write one shard as an Arrow IPC file of a single record batch, so that its flat lists map as one array each.
+    """Write one shard as an Arrow IPC file of a single record batch, so that each flat list maps to one array.
 
     Args:
         path: the file.
@@ -281,7 +281,7 @@ def write_shard(path: Path, table: pa.Table) -> None:
 
 
 def shard_hashes(folder: Path, names: Sequence[str] = ("*",)) -> dict[str, str]:
-    """128-bit xxHash of the bytes of every shard, by its path below the folder of the folds.
+    """128-bit xxHash of the bytes of every shard, by path inside the folder of the folds.
 
     Args:
         folder: the folder of the folds.
@@ -325,17 +325,17 @@ def open_shard(path: Path) -> Shard:
 
 
 def mapped_array(values: pa.Array, dtype: type[np.generic]) -> np.ndarray:
-    """An array without nulls where it lies; pyarrow's `to_numpy` does that too, but imports pandas first."""
+    """A NumPy view of an Arrow array without nulls; pyarrow's `to_numpy` does the same, but imports pandas first."""
     return np.frombuffer(values.buffers()[1], dtype)[values.offset : values.offset + len(values)]
 
 
 def open_shards(folders: Sequence[Path]) -> Shards:
     """Open all shards of some folders (`folds/fold0`, `folds/test`), in the order of folders and file names.
 
-    Every byte is compared with what the shuffle wrote, so a damaged drawing never trains a network.
+    The hash of each shard is checked, so a damaged drawing never trains a network.
 
     Raises:
-        SketchstackError: a folder holds no shards, or other shards than the summary beside it lists.
+        SketchstackError: a folder holds no shards, or not the shards that the summary beside it lists.
     """
     paths: list[Path] = []
     for folder in folders:
@@ -366,4 +366,4 @@ def _listed(folder: Path) -> dict[str, str]:
 
 
 def _damaged(path: Path, fault: str) -> SketchstackError:
-    return SketchstackError(f"{path} {fault}; run `dvc repro -f shuffle` to write it anew.")
+    return SketchstackError(f"{path} {fault}; run `dvc repro -f shuffle` to write it again.")

@@ -1,10 +1,10 @@
 """Lines of raw files → the flat arrays of drawings, compiled: parse, check, simplify, hash.
 
-What is taken here is exactly what `records` takes, with the same values, at many times the speed; a line that holds
-anything else is refused, and `records` then tells why, or takes what is spelled in a rarer way. A line ends in a line
-feed, which no part of a row may be, so nothing is read past a row.
+It accepts a subset of the lines that `records` accepts, with the same values, many times faster. `records` reads every
+line that is refused here: it accepts rarer spellings, or gives the reason of a reject. A line ends in a line feed,
+which cannot be part of a row, so nothing is read past a row.
 
-All kernels stand in this one file: Numba's cache on disk notices an edit to the file of the outermost one alone.
+All kernels are in this file: Numba's cache on disk only notices edits to the file of the outermost kernel.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ FARTHEST = 1e6  # a raw coordinate, in the pixels of the player's canvas
 LATEST = 2**32 - 1  # a raw time, in milliseconds
 LONGEST = 2**15  # pixels of one stroke's path, once its drawing is 255 pixels wide or high
 EPSILON = 2.0  # pixels that simplifying may move a line
-NO_TIME = np.iinfo(np.int64).min  # no timestamp
+NO_TIME = np.iinfo(np.int64).min  # the timestamp is not known
 
-OTHER, KEY_ID, DRAWING, WORD, COUNTRYCODE, RECOGNIZED, TIMESTAMP = range(7)  # what a field of a row is
+OTHER, KEY_ID, DRAWING, WORD, COUNTRYCODE, RECOGNIZED, TIMESTAMP = range(7)  # kinds of fields of a row
 FIELDS = {
     "key_id": KEY_ID, "drawing": DRAWING, "word": WORD, "countrycode": COUNTRYCODE, "recognized": RECOGNIZED,
     "timestamp": TIMESTAMP,
@@ -31,12 +31,12 @@ FIELDS = {
 REFUSED = -1
 
 _compiled = numba.njit(nogil=True, cache=True)
-# What takes Rows is inlined: a call would count references to each of its arrays, which costs as much as the parsing.
+# Functions of Rows are inlined: a call would count references to each array, which costs as much as the parsing.
 _inlined = numba.njit(nogil=True, cache=True, inline="always")
 _to_double: Any = types.ExternalFunction(
     "strtod", types.double(types.uintp, types.uintp)
 )  # C's own, exact for any text
-_POWERS = 10.0 ** np.arange(23)  # those that a double holds exactly
+_POWERS = 10.0 ** np.arange(23)  # all powers of ten that a double holds exactly
 _DAYS_BEFORE = np.array([0, 31, 59, 90, 120, 151, 181, 212, 243, 273, 304, 334, 365])
 
 _LINE, _TAB, _RETURN, _SPACE, _QUOTE, _COMMA = ord("\n"), ord("\t"), ord("\r"), ord(" "), ord('"'), ord(",")
@@ -45,7 +45,7 @@ _BEGIN, _END, _COLON, _ESCAPE, _EXPONENT, _UNDERSCORE = ord("{"), ord("}"), ord(
 
 
 class Rows(NamedTuple):
-    """Parsed rows in arrays with room for more: row r has points `x[points[r]:points[r + 1]]`, strokes likewise.
+    """Parsed rows in arrays with spare capacity: row r has points `x[points[r]:points[r + 1]]`, strokes likewise.
 
     Attributes:
         file: int32, number of the raw file.
@@ -79,7 +79,7 @@ class Rows(NamedTuple):
 
 
 class Scratch(NamedTuple):
-    """Room to work on one drawing.
+    """Scratch arrays for one drawing.
 
     Attributes:
         bytes: (a multiple of 8,) uint8, for the hash.
@@ -99,9 +99,9 @@ class Scratch(NamedTuple):
 
 
 def scratch(size: int, timed: bool) -> Scratch:
-    """Room for the drawings of a text of up to `len(scratch.bytes)` bytes, `size` at least.
+    """Scratch arrays for the drawings of a text of up to `size` bytes.
 
-    Memory that is not touched costs nothing.
+    Memory that is never written is not allocated by the system.
     """
     size = (size // 8 + 8) * 8
     path = LONGEST + 2 if timed else 0
@@ -121,7 +121,7 @@ def _past_space(text, at):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _past(text, at, token):  # type: ignore[no-untyped-def]
-    """Behind a token that may stand among white space; REFUSED if it is another."""
+    """The position after a token with optional white space around it; REFUSED if it is another token."""
     at = _past_space(text, at)
     if text[at] != token:
         return REFUSED
@@ -130,9 +130,9 @@ def _past(text, at, token):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _whole_numbers(text, at, found, place):  # type: ignore[no-untyped-def]
-    """Read `[n, ...]` of numbers 0..255 into found[place:]; returns where it ends and the place behind the last.
+    """Read `[n, ...]` of numbers 0..255 into found[place:]; returns the end in the text and the end in `found`.
 
-    Places are unsigned where it counts: Numba lets a signed one count from the end, at a price for each character.
+    Indices are unsigned where speed matters: Numba checks a signed index for counting from the end.
     """
     at = _past(text, at, _OPEN)
     if at < 0:
@@ -144,7 +144,7 @@ def _whole_numbers(text, at, found, place):  # type: ignore[no-untyped-def]
         at += 1
         digit = np.uint32(text[np.uint64(at)]) - np.uint32(_ZERO)
         while digit < np.uint32(10):
-            if value == 0 or value > 25:  # a leading zero is not JSON, and 260 lies outside
+            if value == 0 or value > 25:  # a leading zero is not JSON, and 260 is out of range
                 return REFUSED, place
             value = np.uint32(10) * value + digit
             at += 1
@@ -153,7 +153,7 @@ def _whole_numbers(text, at, found, place):  # type: ignore[no-untyped-def]
             return REFUSED, place
         found[np.uint64(place)] = value
         place += 1
-        if text[np.uint64(at)] == _COMMA and text[np.uint64(at + 1)] == _SPACE:  # Kaggle's files
+        if text[np.uint64(at)] == _COMMA and text[np.uint64(at + 1)] == _SPACE:  # as in Kaggle's files
             at += 2
             continue
         at = _past_space(text, at)
@@ -166,7 +166,7 @@ def _whole_numbers(text, at, found, place):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _simplified_drawing(text, at, x, y, points, stroke, strokes):  # type: ignore[no-untyped-def]
-    """Read `[[[x, ...], [y, ...]], ...]`; returns where it ends and the places behind its last point and stroke."""
+    """Read `[[[x, ...], [y, ...]], ...]`; returns the end in the text, and the ends of its points and strokes."""
     at = _past(text, at, _OPEN)
     while at >= 0:
         at = _past(text, at, _OPEN)
@@ -194,7 +194,7 @@ def _simplified_drawing(text, at, x, y, points, stroke, strokes):  # type: ignor
 
 @_compiled
 def _number(text, at):  # type: ignore[no-untyped-def]
-    """Read a JSON number; returns where it ends and its value as the nearest double."""
+    """Read a JSON number; returns its end and its value as the nearest double."""
     start = at
     negative = text[at] == _MINUS
     if negative:
@@ -232,7 +232,7 @@ def _number(text, at):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _numbers(text, at, found, place):  # type: ignore[no-untyped-def]
-    """Read `[n, ...]` of any numbers into found[place:]; returns where it ends and the place behind the last."""
+    """Read `[n, ...]` of any numbers into found[place:]; returns the end in the text and the end in `found`."""
     at = _past(text, at, _OPEN)
     while at >= 0:
         at, value = _number(text, at)
@@ -249,7 +249,7 @@ def _numbers(text, at, found, place):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _raw_drawing(text, at, room):  # type: ignore[no-untyped-def]
-    """Read `[[[x, ...], [y, ...], [t, ...]], ...]` into scratch; returns where it ends and its number of strokes."""
+    """Read `[[[x, ...], [y, ...], [t, ...]], ...]` into scratch; returns its end and its number of strokes."""
     points, strokes = 0, 0
     at = _past(text, at, _OPEN)
     while at >= 0:
@@ -282,16 +282,16 @@ def _raw_drawing(text, at, room):  # type: ignore[no-untyped-def]
 
 @_compiled
 def simplify(room, strokes, x, y, t, points, stroke, first):  # type: ignore[no-untyped-def]
-    """Simplify a raw drawing as Google does: see `records.simplified`, which calls it for people.
+    """Simplify a raw drawing as Google does: see `records.simplified`, which calls this function.
 
     Args:
-        room: holds the drawing in `raw` and `lengths`.
-        strokes: how many strokes it has.
-        x, y, t, stroke: take the simplified drawing from x[points:] and stroke[first:] on.
+        room: scratch arrays with the drawing in `raw` and `lengths`.
+        strokes: number of strokes.
+        x, y, t, stroke: receive the simplified drawing, from x[points:] and stroke[first:] on.
         points, first: see above.
 
     Returns:
-        The place behind its last point; REFUSED if a stroke is longer than LONGEST pixels (or there is no room).
+        The end of its points; REFUSED if a stroke is longer than LONGEST pixels (or there is no room).
     """
     low_x, low_y, high_x, high_y = FARTHEST, FARTHEST, -FARTHEST, -FARTHEST
     total = 0
@@ -328,7 +328,7 @@ def simplify(room, strokes, x, y, t, points, stroke, first):  # type: ignore[no-
 
 @_compiled
 def _resample(room, start, end):  # type: ignore[no-untyped-def]
-    """Walk a stroke in steps of one pixel into `path`, its last point included; returns the points of the path."""
+    """Sample a stroke in steps of one pixel into `path`, with its last point; returns the number of samples."""
     raw, path = room.raw, room.path
     count, walked = 0, 0.0
     for place in range(start, end - 1):
@@ -341,7 +341,7 @@ def _resample(room, start, end):  # type: ignore[no-untyped-def]
                 path[axis, count] = slope * (count - walked) + raw[axis, place]
             count += 1
         walked += step
-    if count == 0:  # all on one spot: Google gives such a stroke two points
+    if count == 0:  # all points are the same: Google gives such a stroke two points
         for axis in range(3):
             path[axis, 0] = raw[axis, start]
         count = 1
@@ -352,7 +352,7 @@ def _resample(room, start, end):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _keep_corners(room, count):  # type: ignore[no-untyped-def]
-    """Mark the points that Ramer, Douglas and Peucker's method keeps of a path."""
+    """Mark the points of a path that the Ramer-Douglas-Peucker method keeps."""
     path, keep, stack = room.path, room.keep, room.stack
     for place in range(count):
         keep[place] = place in (0, count - 1)
@@ -395,7 +395,7 @@ def point_hash(x, y, points, end, stroke, strokes, last, data):  # type: ignore[
     """64-bit xxHash, seed 0, of x[points:end], then y, then stroke[strokes:last] as uint16 with the low byte first.
 
     Compiled here because a call into the xxhash package for each drawing costs as much as parsing it. The algorithm:
-    https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md. `data` is room for all these bytes.
+    https://github.com/Cyan4973/xxHash/blob/dev/doc/xxhash_spec.md. `data` is scratch for all these bytes.
     """
     size = 0
     for place in range(points, end):
@@ -459,7 +459,7 @@ def _spells(text, at, end, name):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _digits(text, at, count):  # type: ignore[no-untyped-def]
-    """The number of `count` digits; REFUSED if there are others."""
+    """The number of `count` digits; REFUSED if another character is among them."""
     value = 0
     for place in range(at, at + count):
         digit = numba.int64(text[place]) - _ZERO
@@ -471,7 +471,7 @@ def _digits(text, at, count):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _timestamp(text, at, end):  # type: ignore[no-untyped-def]
-    """Microseconds since 1970 of `2017-03-09 00:28:55.63775 UTC`; NO_TIME if it is spelled in another way."""
+    """Microseconds since 1970 of a text like `2017-03-09 00:28:55.63775 UTC`; NO_TIME for another format."""
     if end - at > 4 and _spells(text, end - 4, end, b" UTC"):
         end -= 4
     if end - at < 19 or end - at > 26 or end - at == 20:
@@ -525,7 +525,7 @@ def _is_the_word(text, at, end, word):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _take_field(text, at, end, what, word, rows, r):  # type: ignore[no-untyped-def]
-    """Note the field text[at:end] of row r; False if it is not as most files spell it."""
+    """Store the field text[at:end] of row r; False if its spelling is not the usual one."""
     if what == KEY_ID:
         rows.key_id[r], good = _key_id(text, at, end)
         return good
@@ -546,7 +546,7 @@ def _take_field(text, at, end, what, word, rows, r):  # type: ignore[no-untyped-
 
 @_inlined
 def _take_drawing(text, at, rows, r, room):  # type: ignore[no-untyped-def]
-    """Parse, check and hash a drawing into row r; returns where it ends."""
+    """Parse, check and hash a drawing into row r; returns its end."""
     points, strokes = rows.points[r], rows.strokes[r]
     if len(rows.t) == 0:
         at, end, last = _simplified_drawing(text, at, rows.x, rows.y, points, rows.stroke, strokes)
@@ -570,7 +570,7 @@ def _start_row(rows, r):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _csv_value(text, at, what, quoted, word, rows, r, room):  # type: ignore[no-untyped-def]
-    """Note the value of a field that starts at `at`; returns where it ends."""
+    """Store the value of a field that starts at `at`; returns its end."""
     if what == DRAWING:
         at = _take_drawing(text, at, rows, r, room) if quoted else REFUSED
         return _past_space(text, at) if at >= 0 else REFUSED
@@ -582,7 +582,7 @@ def _csv_value(text, at, what, quoted, word, rows, r, room):  # type: ignore[no-
 
 @_inlined
 def _csv_row(text, at, fields, word, rows, r, room):  # type: ignore[no-untyped-def]
-    """Read a line of CSV that starts at `at` as row r; returns where it ends, REFUSED if it is not as Kaggle's."""
+    """Read a line of CSV that starts at `at` as row r; returns its end, REFUSED if it is not in Kaggle's format."""
     _start_row(rows, r)
     for place in range(len(fields)):
         quoted = text[at] == _QUOTE
@@ -602,7 +602,7 @@ def _csv_row(text, at, fields, word, rows, r, room):  # type: ignore[no-untyped-
 
 @_compiled
 def _field_of(text, at, end):  # type: ignore[no-untyped-def]
-    """Which field a key of ndjson names."""
+    """The kind of field of an ndjson key."""
     found = OTHER
     if _spells(text, at, end, b"drawing"):
         found = DRAWING
@@ -621,7 +621,7 @@ def _field_of(text, at, end):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _string(text, at):  # type: ignore[no-untyped-def]
-    """Behind a plain string that starts at `at`; REFUSED if it is none, or has escapes or other than ASCII."""
+    """The end of a plain string that starts at `at`; REFUSED if it is not a string, or not ASCII without escapes."""
     if text[at] != _QUOTE:
         return REFUSED
     at += 1
@@ -632,7 +632,7 @@ def _string(text, at):  # type: ignore[no-untyped-def]
 
 @_inlined
 def _json_value(text, at, what, word, rows, r, room):  # type: ignore[no-untyped-def]
-    """Note the value of a key, which starts at `at`; returns where it ends."""
+    """Store the value of a key, which starts at `at`; returns its end."""
     if what == DRAWING:
         return _take_drawing(text, at, rows, r, room)
     start = at
@@ -647,7 +647,7 @@ def _json_value(text, at, what, word, rows, r, room):  # type: ignore[no-untyped
 
 @_inlined
 def _json_row(text, at, word, rows, r, room):  # type: ignore[no-untyped-def]
-    """Read a line of ndjson that starts at `at` as row r; returns where it ends, REFUSED if it is not as Google's."""
+    """Read a line of ndjson that starts at `at` as row r; returns its end, REFUSED if it is not in Google's format."""
     _start_row(rows, r)
     seen, needed = 0, (1 << DRAWING) | (1 << KEY_ID) | (0 if len(word) == 0 else 1 << WORD)
     at = _past(text, at, _BEGIN)
@@ -678,17 +678,17 @@ def read_lines(text, first, fields, word, file, label, rows, filled, room, refus
     Args:
         text: uint8, lines that each end in a line feed.
         first: number of the first line.
-        fields: uint8, what each column of a CSV is; None for ndjson, whose reader is another compiled one.
+        fields: uint8, the kind of each column of a CSV; None for ndjson, which compiles to another reader.
         word: uint8, the word that each row must have, in Kaggle's spelling; of length 0 in the test set.
-        file, label: of all the rows.
-        rows: takes the rows; must have room for as many as there are lines, half as many points as bytes, a sixth as
-            many strokes as bytes.
-        filled: rows that it holds already.
-        room: scratch for as many bytes as the text has.
-        refused: (lines, 3) int64: takes number, start and end of each line that was not taken.
+        file, label: of all rows.
+        rows: receives the rows; needs capacity for as many rows as there are lines, half as many points as bytes, and
+            a sixth as many strokes as bytes.
+        filled: number of rows in `rows` already.
+        room: scratch arrays for the length of the text.
+        refused: (lines, 3) int64: receives number, start and end of each refused line.
 
     Returns:
-        Rows that `rows` holds now, and how many lines were refused. Blank lines are neither.
+        The number of rows in `rows` now, and the number of refused lines. Blank lines are neither.
     """
     at, line, left = 0, first, 0
     while at < len(text):

@@ -4,8 +4,8 @@ A TFRecord is its length (8 bytes), the checksum of that (4), the Example, and t
 CRC-32C, rotated and shifted (https://www.tensorflow.org/tutorials/load_data/tfrecord). An Example is a protobuf:
 messages within messages, each a tag, a size and the bytes (https://protobuf.dev/programming-guides/encoding).
 
-Python's protobufs and TensorFlow's writer manage a fourth to an eighteenth of the rows a second, take seconds to
-import, and would bring a second framework into a process that has loaded a torch learner.
+Python's protobufs and TensorFlow's writer write a fourth to an eighteenth of the rows per second, take seconds to
+import, and would load a second framework into a process with a torch learner.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Values(NamedTuple):
     Attributes:
         flat: row n has flat[offsets[n]:offsets[n + 1]].
         offsets: (N + 1,) int64.
-        shape: of a row; None where it is a list whose length differs from row to row.
+        shape: of a row; None if it is a list whose length differs from row to row.
     """
 
     flat: np.ndarray
@@ -38,7 +38,7 @@ _compiled = numba.njit(nogil=True, cache=True)
 
 
 def _crc_tables() -> np.ndarray:
-    """(8, 256) uint32: tables of CRC-32C (Castagnoli) that take eight bytes at a time."""
+    """(8, 256) uint32: tables of CRC-32C (Castagnoli) for eight bytes at a time."""
     tables = np.zeros((8, 256), np.uint32)
     tables[0] = np.arange(256)
     for _ in range(8):
@@ -52,10 +52,10 @@ CRC = _crc_tables()
 
 
 def records(features: dict[str, Values]) -> np.ndarray:
-    """Rows as TFRecords of tf.train.Examples, one behind the other: (bytes,) uint8.
+    """Rows as consecutive TFRecords of tf.train.Examples: (bytes,) uint8.
 
     Args:
-        features: by name; uint8 makes one string of bytes per row, float32 and int64 a list of numbers.
+        features: by name; uint8 becomes one string of bytes per row, float32 and int64 a list of numbers.
     """
     rows = len(next(iter(features.values())).offsets) - 1
     pieces, sizes = [], np.zeros(rows, np.int64)  # of all entries of an Example's map
@@ -77,7 +77,7 @@ def records(features: dict[str, Values]) -> np.ndarray:
 
 @_compiled
 def _checksum(data, start, end, crc):  # type: ignore[no-untyped-def]
-    """The masked CRC-32C of data[start:end], eight bytes at a time where there are as many."""
+    """The masked CRC-32C of data[start:end], eight bytes at a time if possible."""
     c, at = np.uint32(0xFFFFFFFF), start
     while end - at >= 8:
         c ^= (
@@ -97,7 +97,7 @@ def _checksum(data, start, end, crc):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _varint_size(value):  # type: ignore[no-untyped-def]
-    """Bytes of a number that is written seven bits a byte; ten if it is negative."""
+    """Number of bytes of a varint, which has seven bits per byte; ten if it is negative."""
     rest, size = np.uint64(value) >> np.uint64(7), 1
     while rest:
         rest, size = rest >> np.uint64(7), size + 1
@@ -106,7 +106,7 @@ def _varint_size(value):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _put_varint(made, place, value):  # type: ignore[no-untyped-def]
-    """Write a number seven bits a byte, the lowest first; returns where it ends."""
+    """Write a number as a varint, seven bits per byte, the lowest first; returns its end."""
     rest = np.uint64(value)
     while rest > 127:
         made[place] = (rest & np.uint64(127)) | np.uint64(128)
@@ -117,7 +117,7 @@ def _put_varint(made, place, value):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _varints(flat, offsets):  # type: ignore[no-untyped-def]
-    """Lists of numbers as varints, and offsets of each row's."""
+    """Lists of numbers as varints, and the offsets of each row."""
     ends = np.zeros_like(offsets)
     for n in range(len(offsets) - 1):
         ends[n + 1] = ends[n]
@@ -131,13 +131,13 @@ def _varints(flat, offsets):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _field_size(size):  # type: ignore[no-untyped-def]
-    """Bytes of a field whose content has this size: a tag, the size, the content."""
+    """Number of bytes of a field with content of this size: a tag, the size, the content."""
     return 1 + _varint_size(size) + size
 
 
 @_compiled
 def _entry_sizes(offsets, name_size, sizes):  # type: ignore[no-untyped-def]
-    """Sizes of a map's entries that hold a name and data; what each takes in the map is added to `sizes`."""
+    """Sizes of map entries of a name and data; the bytes of each entry in the map are added to `sizes`."""
     entries = np.empty(len(sizes), np.int64)
     for n in range(len(sizes)):
         a_list = _field_size(offsets[n + 1] - offsets[n])
@@ -157,7 +157,7 @@ def _record_starts(sizes):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _begin(made, places, starts, sizes):  # type: ignore[no-untyped-def]
-    """Begin each Example with the tag and the size of its map; its entries go to `places`."""
+    """Start each Example with the tag and the size of its map; its entries go to `places`."""
     for n in range(len(sizes)):
         made[starts[n] + HEAD] = FIRST
         places[n] = _put_varint(made, starts[n] + HEAD + 1, sizes[n])
@@ -165,9 +165,9 @@ def _begin(made, places, starts, sizes):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _put_feature(made, places, name, tag, data, offsets, entries):  # type: ignore[no-untyped-def]
-    """Write a feature of each row to its place, and move the place behind it.
+    """Write a feature of each row at its place, and move the place to its end.
 
-    An entry of the map is a name and a Feature; that is, by its tag, one of three lists; a list is its data.
+    A map entry is a name and a Feature; a Feature is one of three kinds of lists, by its tag; a list is its data.
     """
     for n in range(len(places)):
         size = offsets[n + 1] - offsets[n]

@@ -1,4 +1,4 @@
-"""The words to tell apart, in the one order that every artefact shares."""
+"""The words to classify, in the order that every artefact shares."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Words:
 
     @cached_property
     def hash(self) -> str:
-        """SHA-256 of the words in order; it travels with every artefact that has a column per word."""
+        """SHA-256 of the words in order; stored with every artefact that has a column per word."""
         return hashlib.sha256("\n".join(self.names).encode()).hexdigest()
 
     def save(self, path: Path) -> None:
@@ -51,7 +51,7 @@ def load_words(folder: Path) -> Words:
     """Read `words.json` of a folder of folds.
 
     Raises:
-        SketchstackError: there is none, or it is not a list of different words.
+        SketchstackError: the file is missing, or not a list of different words.
     """
     path = folder / "words.json"
     try:

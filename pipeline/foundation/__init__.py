@@ -1,1 +1,1 @@
-"""What every room rests on: params, errors, artefacts, environment, progress, git."""
+"""Modules that all other packages use: params, errors, artefacts, environment, progress, git."""

@@ -13,8 +13,8 @@ class Parser(argparse.ArgumentParser):
 
     Args:
         command: its name, as in `sketchstack COMMAND`.
-        description: what it does; the docstring of its `main`.
-        examples: whole command lines, shown at the end of `--help`.
+        description: of the command; the docstring of its `main`.
+        examples: complete command lines, shown at the end of `--help`.
     """
 
     def __init__(self, command: str, description: str | None, *examples: str) -> None:
@@ -28,7 +28,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """The arguments as a namespace; an option that there is none of ends the command with the nearest name."""
+        """The arguments as a namespace; an unknown option ends the command with the nearest known option."""
         given, unknown = self.parse_known_args(args, namespace)
         if unknown:
             self.error(f"there is no {unknown[0]!r}{nearest(unknown[0], self._option_string_actions)}")
@@ -40,7 +40,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def count(text: str) -> int:
-    """The type of an option that takes a whole number from 1 on."""
+    """The type of an option that takes an integer from 1 on."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError("at least 1")
@@ -48,6 +48,6 @@ def count(text: str) -> int:
 
 
 def nearest(name: str, known: Sequence[str] | dict[str, Any]) -> str:
-    """`; do you mean X?` with the name that is most like one that is not known; empty if none is."""
+    """`; do you mean X?` with the known name most similar to an unknown one; empty if none is similar."""
     found = difflib.get_close_matches(name.partition("=")[0], list(known), n=1)
     return f"; do you mean {found[0]}?" if found else ""

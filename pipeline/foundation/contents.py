@@ -1,4 +1,4 @@
-"""The bytes of an artefact, hashed as it is written and compared as it is read, so that no damaged number is used.
+"""Hashes of an artefact's files, written with it and checked on reading, so that no damaged number is used.
 
 A sealed folder has a contents.json: the xxh3-128 of each of its files, by the path inside the folder.
 """
@@ -24,8 +24,8 @@ def seal(folder: Path, files: Iterable[Path] | None = None) -> None:
     """Write contents.json.
 
     Args:
-        folder: an artefact whose files are all written.
-        files: those to list, where others have hashes of their own; by default every file below the folder.
+        folder: an artefact with all its files.
+        files: the files to list, if other files have separate hashes; by default every file below the folder.
     """
     listed = (path for path in folder.rglob("*") if path.is_file()) if files is None else files
     hashes = {path.relative_to(folder).as_posix(): content_hash(path) for path in listed}
@@ -36,16 +36,16 @@ def check_sealed(folder: Path) -> None:
     """Refuse an artefact without contents.json, whose files cannot be checked.
 
     Raises:
-        SketchstackError: there is none.
+        SketchstackError: contents.json is missing.
     """
     if not (folder / CONTENTS).is_file():
         raise _damaged(folder / CONTENTS, "is missing", folder)
 
 
 def intact(path: Path) -> Path:
-    """A file of an artefact, once its bytes are found to be those that were written.
+    """Check the hash of an artefact's file.
 
-    A file is read for this once in a process. It passes unread where neither its folder nor the one above is sealed.
+    A file is hashed once per process. It is not checked if neither its folder nor the parent folder is sealed.
 
     Returns:
         The path.
@@ -75,7 +75,7 @@ def content_hash(path: Path) -> str:
 
 
 def _stamp(path: Path) -> tuple[int, int, int]:
-    """What changes when a file does: its number, size in bytes and time of change in nanoseconds."""
+    """Values that change when a file changes: inode number, size in bytes, time of change in nanoseconds."""
     stat = path.stat()
     return stat.st_ino, stat.st_size, stat.st_mtime_ns
 
@@ -104,12 +104,12 @@ def _damaged(path: Path, fault: str, folder: Path) -> SketchstackError:
 
 @contextmanager
 def own_folder(place: Path) -> Iterator[Path]:
-    """Give a new folder to fill for people; it takes `place` when the block ends well, sealed.
+    """Give a new folder to fill for people; it is sealed and moved to `place` if the block succeeds.
 
-    What is there is replaced only if this program wrote every file of it and none has changed since.
+    An existing folder is replaced only if this program wrote every file in it and none has changed since.
 
     Raises:
-        SketchstackError: it is a file, or holds something else; or as by `whole_folder`.
+        SketchstackError: `place` is a file, or holds other files; or as `whole_folder`.
     """
     check_replaceable(place)
     with whole_folder(place) as folder:
@@ -118,10 +118,10 @@ def own_folder(place: Path) -> Iterator[Path]:
 
 
 def check_replaceable(place: Path) -> None:
-    """Refuse a place whose content must not be replaced, before work is done for it.
+    """Refuse a place whose content must not be replaced, before any work.
 
     Raises:
-        SketchstackError: it is a file, or holds something that this program did not write.
+        SketchstackError: it is a file, or holds a file that this program did not write.
     """
     if found := _not_ours(place):
         raise SketchstackError(
@@ -131,7 +131,7 @@ def check_replaceable(place: Path) -> None:
 
 
 def _not_ours(place: Path) -> Path | None:
-    """What of a place must not be replaced."""
+    """The first file of a place that must not be replaced, or None."""
     if not place.is_dir():
         return place if place.exists() or place.is_symlink() else None
     try:

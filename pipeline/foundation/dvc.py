@@ -37,7 +37,7 @@ def restore_lock() -> str:
         SketchstackError: another DVC may be writing it, or it has the conflict markers of a merge.
     """
     text = _read(LOCK)
-    if not os.path.lexists(LOCK) or _is_lock(text):
+    if not os.path.lexists(LOCK) or (_is_lock(text) and not _is_beginning(text, _read(COPY))):
         return ""
     _check_no_dvc_runs(LOCK)
     if CONFLICT.search(text):
@@ -80,6 +80,11 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+def _is_beginning(text: bytes, whole: bytes) -> bool:
+    """Whether a text was cut where it is YAML all the same."""
+    return len(text) < len(whole) and whole.startswith(text)
 
 
 def _is_lock(text: bytes) -> bool:

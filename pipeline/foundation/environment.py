@@ -1,4 +1,4 @@
-"""What a run's bytes depend on beside the repository: the interpreter, the processor, the libraries."""
+"""Dependencies of a run's bytes outside the repository: the interpreter, the processor, the libraries."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import importlib.metadata
 import os
 import platform
+import resource
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -23,7 +24,7 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def environment() -> dict[str, str]:
-    """Versions by name, of the libraries that are there, and the processor's model."""
+    """Versions of the installed libraries by name, and the processor's model."""
     found = {"python": platform.python_version(), "system": platform.system(), "processor": processor()}
     if GPUS.exists():  # NVIDIA's driver tells without torch
         lines = [line for path in sorted(GPUS.glob("*/information")) for line in path.read_text().splitlines()]
@@ -32,7 +33,7 @@ def environment() -> dict[str, str]:
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Versions by name, of the libraries that are there."""
+    """Versions of the installed libraries by name."""
     found = {}
     for name in libraries:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -57,6 +58,20 @@ def memory_limit() -> int:
         return total
 
 
+def allocate_within(limit: int) -> None:
+    """Let an allocation beyond a limit fail: a batch that cannot fit is cut before the system kills the process.
+
+    A driver of GPUs reserves more than it uses, so nothing is limited where there is one.
+
+    Args:
+        limit: in bytes, of the data of this process.
+    """
+    if not GPUS.exists():
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
+
+
 def as_text(known: dict[str, str]) -> str:
     """An environment in one line."""
     return "; ".join(f"{name}={version}" for name, version in known.items())
@@ -73,9 +88,9 @@ def _record() -> Path:
 
 
 def record_environment(hashes: Sequence[str]) -> None:
-    """Note in logs/ what files of these SHA-256 were made with: in a manifest it would change the hash of an output.
+    """Record in logs/ the environment of files with these SHA-256: in a manifest it would change an output's hash.
 
-    A file that was made before keeps the environment that it was first made with.
+    A file that was made before keeps its first environment.
     """
     now = as_text(environment())
     made = dict.fromkeys(hashes, now) | _recorded()
@@ -83,11 +98,11 @@ def record_environment(hashes: Sequence[str]) -> None:
 
 
 def recorded_environment(sha256: str) -> str:
-    """What a file was made with, in one line; empty if it was made elsewhere."""
+    """The environment that made a file, in one line; empty if another machine made it."""
     return _recorded().get(sha256, "")
 
 
 def _recorded() -> dict[str, str]:
-    """Environments by the SHA-256 of what was made; none where the note is missing or damaged."""
+    """Environments by the SHA-256 of the file; empty if the record is missing or damaged."""
     made = noted(_record()).get("made")
     return made if isinstance(made, dict) else {}

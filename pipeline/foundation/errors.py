@@ -34,7 +34,7 @@ REMEDIES = {
 
 
 class SketchstackError(Exception):
-    """Something a user can fix. Its text says what is wrong, where, and what to do about it."""
+    """An error that a user can fix. Its text says what is wrong, where, and how to fix it."""
 
 
 def one_paragraph_errors(main: Callable[..., None]) -> Callable[..., None]:
@@ -59,7 +59,7 @@ def one_paragraph_errors(main: Callable[..., None]) -> Callable[..., None]:
                 raise
             sys.exit(_paragraph(f"the library {error.name!r} is not installed here; run `make setup`."))
         except KeyboardInterrupt:
-            print("\nStopped; the same command goes on.", file=sys.stderr)
+            print("\nStopped; run the same command again to resume.", file=sys.stderr)
             sys.exit(130)
         except BrokenPipeError:
             _give_up_stdout()
@@ -73,7 +73,7 @@ def one_paragraph_errors(main: Callable[..., None]) -> Callable[..., None]:
 
 
 def is_full(error: OSError) -> bool:
-    """Whether a file could not be written because there is no more room for it."""
+    """Whether a file could not be written for lack of disk space."""
     return error.errno in FULL or (error.errno is None and "requested and" in str(error))  # of numpy.save
 
 

@@ -1,4 +1,4 @@
-"""What git says, for those who ask it about the project."""
+"""Queries to git about the project."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import subprocess
 
 
 def git(*arguments: str) -> str:
-    """The output of a git command, stripped; empty if it fails, as where there is no repository, or no git."""
+    """The output of a git command, stripped; empty if it fails, for example without a repository or without git."""
     try:
         return subprocess.run(["git", *arguments], check=False, capture_output=True, text=True).stdout.strip()
     except FileNotFoundError:

@@ -16,7 +16,7 @@ def flattened(block: Any, place: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def changed(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """What differs between two, by name."""
+    """The values that differ between two mappings, as text by name."""
     names = sorted(before.keys() | after.keys())
     return [
         f"{name} {after.get(name, 'absent')} instead of {before.get(name, 'absent')}"

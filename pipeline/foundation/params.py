@@ -38,6 +38,18 @@ def _each_once(names: list[str]) -> list[str]:
     return names
 
 
+def _checked_name(name: str) -> str:
+    """dvc.yaml puts names into commands, which a shell reads, and into paths."""
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9_.-]*", name):
+        raise ValueError(
+            "a name may hold letters of the English alphabet, digits, `_`, `.` and `-`, and starts with a letter, a "
+            "digit or `_`, because it stands in commands and paths; rename it"
+        )
+    return name
+
+
+Name = Annotated[str, AfterValidator(_checked_name)]
+
 Channel = Literal["stroke_order", "thirds", "velocity", "pause"]
 Channels = Annotated[list[Channel], Field(min_length=1), AfterValidator(_each_once)]
 
@@ -49,11 +61,11 @@ class Block(BaseModel):
 
 
 class Data(Block):
-    """Where the raw competition files lie, in Kaggle's layout.
+    """The raw competition files, in Kaggle's layout.
 
     Attributes:
         folder: the folder of the raw files.
-        train: folder of one `<word>.csv` or `<word>.ndjson` a word, inside `folder`.
+        train: folder with one `<word>.csv` or `<word>.ndjson` per word, inside `folder`.
         test: the test drawings, inside `folder`.
         sample_submission: the file that gives a submission its rows and their order, inside `folder`.
         labels: true words of the test rows, inside `folder`; `key_id,word` as in a submission. Null if not known.
@@ -70,14 +82,14 @@ class Synthesize(Block):
     """The synthetic competition.
 
     Attributes:
-        competitions: `[synthetic]` to write data/synthetic; empty where the raw files come from elsewhere.
-        train_rows: drawings a word for training.
-        test_rows: drawings a word for the test set.
+        competitions: `[synthetic]` to write data/synthetic; empty if the raw files come from another source.
+        train_rows: training drawings per word.
+        test_rows: test drawings per word.
         unrecognized: share of drawings left unfinished, marked `recognized=False` in the training files.
         mislabelled: share of training drawings that show another word than their file's.
     """
 
-    competitions: list[str]
+    competitions: list[Name]
     train_rows: Count
     test_rows: Count
     unrecognized: Share
@@ -89,7 +101,7 @@ class Shuffle(Block):
 
     Attributes:
         words: `all`, or the list of words to keep (a smaller competition out of a larger one).
-        shards: shards a fold.
+        shards: shards per fold.
         max_rejected: the stage fails if a larger share of the rows is rejected.
     """
 
@@ -102,7 +114,7 @@ class Oof(Block):
     """The prediction cache.
 
     Attributes:
-        max_rows: rows a learner caches out of fold in all, an equal share of each fold.
+        max_rows: out-of-fold rows that a learner caches in total, an equal share per fold.
     """
 
     max_rows: Annotated[int, Field(ge=100)]
@@ -113,9 +125,9 @@ class InitialWeights(Block):
 
     Attributes:
         path: a weights.safetensors, as `train` writes it, of a network that has seen no drawing of this competition:
-            each fold is held out in turn. What the network has in another shape (the last layer of other words, say)
-            starts anew.
-        sha256: of that file, so that DVC and the prediction cache notice another one.
+            each fold is held out in turn. Layers with another shape (such as the last layer for other words) start from
+            random weights.
+        sha256: of that file, so that DVC and the prediction cache notice another file.
     """
 
     path: str
@@ -126,18 +138,18 @@ class Training(Block):
     """How one network is fitted.
 
     Attributes:
-        batch_size: drawings a step.
-        micro_batches: parts that a step's drawings are cut into, one after the other, their gradients summed: more of
-            them need less memory. Doubled during a run where memory is short.
+        batch_size: drawings per step.
+        micro_batches: parts of a step's batch, computed one after the other with summed gradients: more parts need less
+            memory. Doubled during a run when memory runs out.
         epochs: passes over the training rows.
-        schedule: how the learning rate falls after its warm-up: in a line (one_cycle) or as half a cosine.
+        schedule: decay of the learning rate after its warm-up: linear (one_cycle) or half a cosine (cosine).
         learning_rate: the schedule's peak.
-        warmup: share of the steps on which the rate rises.
+        warmup: share of the steps in which the rate rises.
         weight_decay: AdamW's, applied to weight matrices and kernels only.
         label_smoothing: share of the target spread over all words.
-        adversarial: how far the inputs are also moved against the network, in their own unit; 0 for not at all.
-        ema: decay of the exponential moving average of the weights, which predicts; 0 for the last weights. In step
-            n it is at most (1 + n) / (10 + n), so that a short run forgets its beginning too.
+        adversarial: size of the fast-gradient-sign change of the inputs, in their unit; 0 for none.
+        ema: decay of the exponential moving average of the weights that predicts; 0 for the last weights. In step n it
+            is at most (1 + n) / (10 + n), so that a short run also forgets its first weights.
         clip_norm: the gradient's largest global norm.
         precision: of the arithmetic inside the network; weights stay float32.
         compile: compile the network as a whole (torch.compile; XLA under Keras): minutes at the start, for a GPU.
@@ -165,12 +177,12 @@ class Augmentation(Block):
 
     Attributes:
         flip: probability of mirroring left and right.
-        rotate: largest angle in degrees, either way.
-        scale: largest change of size, of each axis on its own: 0.1 draws from 0.9 to 1.1.
-        shear: largest horizontal shear, either way.
-        shift: largest shift as a share of the canvas, either way, of each axis on its own.
-        jitter: largest shift of each point on its own, as `shift` is.
-        stroke_dropout: probability that a stroke is left out; the one with the most points always stays.
+        rotate: largest angle in degrees, in both directions.
+        scale: largest change of size, independent per axis: 0.1 draws from 0.9 to 1.1.
+        shear: largest horizontal shear, in both directions.
+        shift: largest shift as a share of the canvas, in both directions, independent per axis.
+        jitter: largest shift of each point, in the unit of `shift`.
+        stroke_dropout: probability that a stroke is dropped; the stroke with the most points is never dropped.
         mixup: alpha of the Beta distribution that says how much of other drawings is mixed into a batch of pictures;
             0 for nothing.
         mirror_test: average predictions over a drawing and its mirror image.
@@ -197,25 +209,25 @@ class LearnerParams(Block):
 
 
 class Pseudo(Block):
-    """The second round: learners fitted once more, on test drawings too, under the words that a teacher gives them.
+    """The second round: learners fitted again, with test drawings under pseudo-labels of a teacher.
 
     Attributes:
-        learners: those to fit once more, as base learners `<learner>_pseudo`; empty for no second round.
-        teacher: the learner of `ensemble` whose predictions of the test set give the words.
-        confidence: the least probability of its best word with which a test drawing is taken.
+        learners: learners to fit again, as base learners `<learner>_pseudo`; empty for no second round.
+        teacher: the learner of `ensemble` whose test predictions give the pseudo-labels.
+        confidence: the least probability of the teacher's best word to use a test drawing.
     """
 
-    learners: Annotated[list[str], AfterValidator(_each_once)]
-    teacher: str
+    learners: Annotated[list[Name], AfterValidator(_each_once)]
+    teacher: Name
     confidence: Annotated[float, Field(gt=0, le=1)]
 
 
 class Checkpoints(Block):
-    """When a training run writes a resume point: whichever of the two comes first.
+    """When a training run writes a resume point: after the time or the steps, whichever comes first.
 
     Attributes:
-        seconds: time between two of them, or null.
-        steps: steps between two of them, or null.
+        seconds: time between two resume points, or null.
+        steps: steps between two resume points, or null.
     """
 
     seconds: Annotated[float, Field(ge=0)] | None
@@ -229,13 +241,13 @@ class Stack(Block):
         metalearners: names of files in pipeline/stacking/metalearners, in the order of the tables.
         calibrate: scale each learner to its temperature before they are combined, where that lowers its log loss.
         dense_rows: out-of-fold rows up to which mlens holds the learners' predictions in memory.
-        params: a block a meta-learner, checked against its constructor.
+        params: one block per meta-learner, checked against its constructor.
     """
 
-    metalearners: Annotated[list[str], Field(min_length=1)]
+    metalearners: Annotated[list[Name], Field(min_length=1)]
     calibrate: bool
     dense_rows: Count
-    params: dict[str, dict[str, Any]]
+    params: dict[Name, dict[str, Any]]
 
 
 class Submit(Block):
@@ -243,12 +255,12 @@ class Submit(Block):
 
     Attributes:
         competition: its name at Kaggle, null if it is not there.
-        prior: `uniform` if the test set holds equally many drawings of each word; null if that is not known.
-        balance: how predictions are made to agree with the prior: `scaling` or `assignment`, see
+        prior: `uniform` if the test set has equally many drawings of each word; null if that is not known.
+        balance: method that makes predictions agree with the prior: `scaling` or `assignment`, see
             pipeline/submissions/balance.py.
     """
 
-    competition: str | None
+    competition: Name | None
     prior: Literal["uniform"] | None
     balance: Literal["scaling", "assignment"]
 
@@ -260,15 +272,15 @@ class Params(Block):
         profile: name of the competition; also the folder below data/.
         seed: every random number derives from it.
         threads: threads of the arithmetic. Results repeat to the byte at a fixed number.
-        devices: GPUs that train one learner together; processes, where there is none. Results repeat at a fixed number.
+        devices: GPUs (or processes, without a GPU) that train one learner together. Results repeat at a fixed number.
         checkpoints: when a training run writes resume points.
         folds: the folds to hold out, `[0, 1, ...]`, at least three.
         ensemble: the learners to train and to stack.
-        learners: a block a learner; those not in `ensemble` rest.
+        learners: one block per learner; learners that are not in `ensemble` are not used.
         pseudo: the second round.
     """
 
-    profile: str
+    profile: Name
     seed: Annotated[int, Field(ge=0)]
     threads: Count
     devices: Count
@@ -278,8 +290,8 @@ class Params(Block):
     synthesize: Synthesize
     shuffle: Shuffle
     oof: Oof
-    ensemble: Annotated[list[str], Field(min_length=1)]
-    learners: dict[str, LearnerParams]
+    ensemble: Annotated[list[Name], Field(min_length=1)]
+    learners: dict[Name, LearnerParams]
     pseudo: Pseudo
     stack: Stack
     submit: Submit
@@ -372,10 +384,10 @@ class Params(Block):
 
 
 def check_data(params: Params) -> None:
-    """Look for the raw files of a profile, before anything is removed or trained for it.
+    """Check that the raw files of a profile exist, before anything is removed or trained.
 
     Raises:
-        SketchstackError: their folder is not there, and no stage writes it.
+        SketchstackError: their folder is missing, and no stage writes it.
     """
     folder = Path(params.data.folder)
     if folder.is_dir() or folder.name in params.synthesize.competitions:
@@ -394,12 +406,12 @@ def learner_of(base_learner: str) -> str:
 
 
 def fingerprint(value: Any) -> str:
-    """SHA-256 of a value that JSON can hold, whatever the order of its keys."""
+    """SHA-256 of a JSON-compatible value, independent of the order of its keys."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
 def _paragraph(path: Path, error: ValidationError) -> str:
-    """Turn pydantic's list of faults into a paragraph that names each by its place in the file."""
+    """Convert pydantic's list of faults to a paragraph that names each by its path in the file."""
     faults = []
     for fault in error.errors():
         where = ".".join(str(part) for part in fault["loc"])
@@ -436,7 +448,7 @@ def _block_at(place: tuple[int | str, ...]) -> type[BaseModel] | None:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML whose mappings name nothing twice: of a block pasted twice, the last would win unnoticed."""
+    """YAML without repeated keys: of a block pasted twice, plain YAML would silently take the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         names = [self.construct_object(key, deep=True) for key, _ in node.value]

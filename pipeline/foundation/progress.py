@@ -1,4 +1,4 @@
-"""Progress bars that suit a terminal and a log file alike."""
+"""Progress bars for terminals and log files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 
 def progress_bar(name: str, *, total: int, unit: str, initial: int = 0, shown: bool = True) -> tqdm:
-    """A bar with the rate and the time left; in a log file it adds a line every half minute, not one an update."""
+    """A bar with the rate and the time left; in a log file it adds a line every half minute, not one per update."""
     quiet = not sys.stderr.isatty()
     return tqdm(
         total=total, initial=initial, desc=name, unit=f" {unit}", unit_scale=total > 10_000, smoothing=0.1,

@@ -1,4 +1,4 @@
-"""Blocks of params.yaml against the signatures of the functions that take them."""
+"""Checks of params.yaml's blocks against the signatures of the functions that take them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def check_keywords(place: str, block: dict[str, Any], function: Callable[..., An
     fields: dict[str, Any] = {}
     for each in arguments:
         annotation = each.annotation
-        # One by one, because a return annotation may name a framework that is not imported yet.
+        # One by one: the return annotation may name a framework that is not imported yet.
         evaluated = (
             eval(annotation, inspect.unwrap(function).__globals__) if isinstance(annotation, str) else annotation
         )

@@ -1,1 +1,1 @@
-"""Learners: one file each, found by its name. To add one, copy the file nearest to it and see the README."""
+"""Learners: one file each, found by its name. To add one, copy the most similar file and see docs/learners.md."""

@@ -1,4 +1,4 @@
-"""What every learner shares: how it is found and checked, the one fit loop, resume points, prediction in chunks.
+"""Code that all learners share: lookup by name, checks, the fit loop, resume points, prediction in chunks.
 
 A learner is a file of this folder without a leading underscore that defines `class Learner`. It gives `encode` and
 `network`; `_torch.TorchLearner` and `_keras.KerasLearner` give the rest.
@@ -36,20 +36,21 @@ from pipeline.training.checkpoints import Checkpoint, State
 
 LEARNERS = Path(__file__).parent
 PREDICT = 512  # drawings predicted at a time
-DROPOUT = 3  # keeps its streams of random numbers, one a device, apart from those of the batches
-SHORT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED")  # in a RuntimeError of torch
+DROPOUT = 3  # separates the random streams of dropout, one per device, from those of the batches
+# In a RuntimeError of torch; the last is oneDNN's.
+SHORT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED", "could not create a primitive")
 Found = TypeVar("Found")
 
-# A thread of the network's that waits for another spins for microseconds, not milliseconds, then gives its core to the
-# encoders and to whatever else runs: one that spins on holds up the very thread it waits for. Not to spin at all
-# (OMP_WAIT_POLICY=PASSIVE) halves the speed of small batches. OpenMP reads this as torch is imported, so no module
-# that a learner imports before this one may import torch.
+# A network thread that waits for another spins for microseconds, not milliseconds, then frees its core for the encoders
+# and other processes: a longer spin delays the very thread that it waits for. No spinning at all
+# (OMP_WAIT_POLICY=PASSIVE) halves the speed of small batches. OpenMP reads the setting when torch is imported, so no
+# module that a learner imports before this one may import torch.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 
 
 class EpochRow(NamedTuple):
-    """A row of a learning curve: the last step's learning rate; loss and top-1 as means over an epoch's batches."""
+    """A row of a learning curve: the learning rate of the epoch's last step; loss and top-1, means over its batches."""
 
     epoch: int
     learning_rate: float
@@ -57,20 +58,20 @@ class EpochRow(NamedTuple):
     top1: float
 
 
-EpochLog = Callable[[EpochRow], None]  # takes each epoch's row as it comes, to show it
+EpochLog = Callable[[EpochRow], None]  # called with each epoch's row
 
 
 def average_decay(ema: float, step: int) -> float:
-    """The decay of the moving average of the weights after a step: `ema`, but less in the beginning.
+    """The decay of the moving average of the weights after a step: `ema`, but less in the first steps.
 
-    The average begins with the weights after the first step, which would count for most of it as long as a run has
-    fewer steps than 1 / (1 - ema). TensorFlow's ExponentialMovingAverage has this rule (its `num_updates`).
+    The average starts with the weights after the first step. With a constant decay they would dominate it in runs of
+    fewer than 1 / (1 - ema) steps. TensorFlow's ExponentialMovingAverage has this rule (its `num_updates`).
     """
     return min(ema, rising_decay(step))
 
 
 def rising_decay(step: Any) -> Any:
-    """The bound on `average_decay` that rises to 1 with the steps: of a number, or of a tensor in a graph."""
+    """The upper bound on `average_decay`, which rises to 1 with the steps; `step` is a number or a tensor."""
     return (1 + step) / (10 + step)
 
 
@@ -105,10 +106,10 @@ def learner_class(name: str) -> type[Learner]:
 
 
 def load_learner(name: str, params: LearnerParams, *, num_words: int, seed: tuple[int, ...], threads: int) -> Learner:
-    """A learner ready to fit, its params checked.
+    """A learner ready to fit, with checked params.
 
     Raises:
-        SketchstackError: an unknown learner, or params that do not fit its signatures.
+        SketchstackError: the learner is unknown, or the params do not fit its signatures.
     """
     found = learner_class(name)
     check_keywords(f"learners.{name}.network", params.network, found.network)
@@ -117,10 +118,10 @@ def load_learner(name: str, params: LearnerParams, *, num_words: int, seed: tupl
 
 
 def rate_at(step: int, steps: int, training: Training) -> float:
-    """The learning rate of a step: up in a line over the warm-up, then down to zero, in a line or as half a cosine.
+    """The learning rate of a step: linear warm-up, then linear or half-cosine decay to zero.
 
-    `one_cycle` is the policy of Smith and Topin, https://arxiv.org/abs/1708.07120, without its cycle of momentum;
-    `cosine` is that of Loshchilov and Hutter without restarts, https://arxiv.org/abs/1608.03983.
+    `one_cycle` is the policy of Smith and Topin, https://arxiv.org/abs/1708.07120, without its momentum cycle;
+    `cosine` is the policy of Loshchilov and Hutter without restarts, https://arxiv.org/abs/1608.03983.
     """
     rise = training.warmup * steps
     if step < rise:
@@ -132,16 +133,16 @@ def rate_at(step: int, steps: int, training: Training) -> float:
 
 
 class Learner(ABC):
-    """A base learner: a network over an encoding, fitted to batches, that gives probabilities.
+    """A base learner: a network over an encoding, fitted to batches, that predicts probabilities.
 
     Attributes:
         encode: drawings, their distortion and keyword params → the network's inputs.
-        network: the number of words and keyword params → a network of those inputs that gives (B, num_words) logits.
-        search: what `pipeline.training.study` cannot guess from types, by the place in the block; see there.
-        several_devices: whether several can train it together.
-        devices: how many train it together, a process each.
-        rank: which of them this process is; the first, 0, does all that is done once.
-        seconds: that `fit` has taken, in former lives of the run too.
+        network: the number of words and keyword params → a network from these inputs to (B, num_words) logits.
+        search: search ranges that `pipeline.training.study` cannot infer from types, by path in the params block.
+        several_devices: whether several devices can train it together.
+        devices: the number of devices that train it together, one process each.
+        rank: the number of this process among them; rank 0 does all work that is done once.
+        seconds: time that `fit` has taken, including runs before a resume.
     """
 
     encode: ClassVar[Callable[..., Any]]
@@ -158,59 +159,59 @@ class Learner(ABC):
 
     @property
     def name(self) -> str:
-        """The name of its file."""
+        """The name of the learner's file, without suffix."""
         return type(self).__module__.rpartition(".")[2]
 
     def check(self, devices: int) -> None:
-        """Look for params that would stop a run only when its turn has come.
+        """Check for params that this learner does not support, before any training.
 
         Raises:
-            SketchstackError: the learner cannot do what they ask for.
+            SketchstackError: the learner does not support a param.
         """
         if devices > 1 and not self.several_devices:
             raise SketchstackError(
-                f"params.yaml: devices is {devices}, and only torch learners train on several; {self.name} runs in "
-                "Keras: set devices to 1, or take it out of `ensemble`."
+                f"params.yaml: devices is {devices}, but only torch learners train on several devices, and "
+                f"{self.name} is a Keras learner: set devices to 1, or remove {self.name} from `ensemble`."
             )
         if self.params.augmentation.mixup > 0 and type(self).encode in (pen_movements, points):
             raise SketchstackError(
-                f"params.yaml: augmentation.mixup mixes pictures, and {self.name} takes sequences; set mixup to 0.0."
+                f"params.yaml: augmentation.mixup needs pictures, but {self.name} takes sequences; set mixup to 0.0."
             )
 
     def launch(self, devices: int) -> None:
-        """Let `devices` processes go on from here, this one and copies of it, that fit the network together.
+        """Start copies of this process so that `devices` processes in all fit the network together.
 
         Raises:
-            SketchstackError: as `check`, or the machine cannot do that.
+            SketchstackError: as `check`, or the machine has too few devices.
         """
         self.check(devices)
 
     def from_first(self, found: Found) -> Found:
-        """What the first of the devices has found, on all of them."""
+        """Copy a value from the first device to all devices."""
         return found
 
     @abstractmethod
     def build(self) -> None:
-        """Make the network and the optimiser from the seed."""
+        """Create the network and the optimiser from the seed."""
 
     @abstractmethod
     def train_step(self, batch: Batch, learning_rate: float) -> tuple[Any, Any]:
-        """One step of the optimiser; returns the loss and the share of right first guesses before it.
+        """One step of the optimiser; returns the loss and the top-1 accuracy before the step.
 
-        Both as numbers, or as what `float` takes later: to read a number from a GPU is to wait for it.
+        Both are numbers, or values that `float` accepts later: to read a number from a GPU is to wait for it.
         """
 
     @abstractmethod
     def out_of_memory(self, error: Exception) -> bool:
-        """Whether a step failed for want of memory."""
+        """Whether a step failed because memory ran out."""
 
     @abstractmethod
     def set_micro_batches(self, count: int) -> None:
-        """Cut the batches of the steps to come into `count` parts; set aside what a failed step has left."""
+        """Split the batches of all later steps into `count` parts; discard the partial results of a failed step."""
 
     @abstractmethod
     def averaged(self) -> AbstractContextManager[None]:
-        """Put the moving average of the weights, if there is one, into the network for as long as this lasts."""
+        """Context in which the network has the moving average of the weights, if there is one."""
 
     @abstractmethod
     def predict(self, inputs: Any) -> np.ndarray:
@@ -218,7 +219,7 @@ class Learner(ABC):
 
     @abstractmethod
     def weights(self) -> State:
-        """All that prediction needs of the network as it stands, as arrays by name."""
+        """All arrays of the current network that prediction needs, by name."""
 
     @abstractmethod
     def set_weights(self, weights: State) -> None:
@@ -226,26 +227,26 @@ class Learner(ABC):
 
     @abstractmethod
     def state(self) -> State:
-        """All that the next train_step depends on, as arrays by name."""
+        """All arrays that the next train_step depends on, by name."""
 
     @abstractmethod
     def set_state(self, state: State) -> None:
         """Put `state()` back into a built network and optimiser."""
 
     def made_network(self) -> Any:
-        """The network that the params ask for.
+        """The network that the params describe.
 
         Raises:
-            SketchstackError: it cannot be built from them, or does not fit the encoding.
+            SketchstackError: it cannot be built from these params, or does not fit the encoding.
         """
         try:
             return self.network(self.num_words, **self.params.network)
         except (TypeError, ValueError, IndexError, RuntimeError, ZeroDivisionError) as error:
             last, where = traceback.extract_tb(error.__traceback__)[-1], f"learners.{self.name}"
             raise SketchstackError(
-                f"params.yaml: {where}.network and {where}.encoding do not make a network ({type(error).__name__} in "
-                f"{Path(last.filename).name}, line {last.lineno}: {' '.join(str(error).split())}); change the one to "
-                f"fit the other, or mend that line."
+                f"params.yaml: no network can be built from {where}.network and {where}.encoding ("
+                f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}: "
+                f"{' '.join(str(error).split())}); change one block to fit the other, or fix that line."
             ) from error
 
     def inputs(self, drawings: Drawings, distortion: Distortion) -> Any:
@@ -253,25 +254,25 @@ class Learner(ABC):
         return type(self).encode(drawings, distortion, **self.params.encoding)
 
     def batches(self, drawings: Shards) -> Batches:
-        """The training batches that this learner makes of drawings, or this device's share of them.
+        """The training batches of this learner from drawings, or this device's share of each batch.
 
         Raises:
-            SketchstackError: they hold too few drawings for the devices.
+            SketchstackError: a batch has fewer drawings than there are devices.
         """
         size = min(self.params.training.batch_size, len(drawings))
         if (size + 1) // 2 < self.devices:
             raise SketchstackError(
-                f"a batch of {size} drawings is too small to be shared by {self.devices} devices; "
-                "set devices to a lower number in params.yaml, or batch_size to a higher one."
+                f"a batch of {size} drawings is too small for {self.devices} devices; "
+                "set a lower `devices` in params.yaml, or a higher `batch_size`."
             )
         return Batches(drawings, self.inputs, self.params.augmentation, size, self.seed, (self.rank, self.devices))
 
     def fit(self, drawings: Shards, checkpoint: Checkpoint, name: str, log: EpochLog = lambda row: None) -> None:
-        """Fit the network; go on from the checkpoint if there is one.
+        """Fit the network; resume from the checkpoint if there is one.
 
-        A step depends on nothing but its number and the state before it, so a run that was killed and goes on ends
-        with the same weights as one that was not. Of several devices each calls this; all end with the same weights,
-        and the first writes the checkpoints.
+        A step depends only on its number and the state before it, so a run that was killed and resumed ends with the
+        same weights as an uninterrupted run. With several devices each process calls this; all end with the same
+        weights, and the first device writes the checkpoints.
         """
         begun = time.monotonic()
         self.build()
@@ -311,10 +312,10 @@ class Learner(ABC):
         self.seconds = time.monotonic() - begun
 
     def _step(self, batch: Batch, learning_rate: float) -> tuple[Any, Any]:
-        """One step, in smaller parts where memory is short: the drawings of the step stay the same.
+        """One step; if memory runs out, the same drawings in smaller parts.
 
         Raises:
-            SketchstackError: not even single drawings fit.
+            SketchstackError: not even a single drawing fits into memory.
         """
         while True:
             try:
@@ -322,7 +323,7 @@ class Learner(ABC):
             except Exception as error:
                 if not self.out_of_memory(error):
                     raise
-            # Out of the handler, whose error holds on to the arrays of the step.
+            # Outside the handler: its error keeps a reference to the arrays of the step.
             rows = len(batch.labels)
             if self.micro_batches >= rows:
                 raise SketchstackError(
@@ -347,42 +348,42 @@ class Learner(ABC):
         self.set_state(state)
         self.curve, self.seconds = [EpochRow(*row) for row in progress["curve"]], progress["seconds"]
         elsewhere = f", which {progress['devices']} device(s) reached" if progress["devices"] != self.devices else ""
-        self._tell(f"going on from step {progress['step']}{elsewhere}")
+        self._tell(f"resuming from step {progress['step']}{elsewhere}")
         return progress["step"], *progress["sums"]
 
     def _start_from(self, file: InitialWeights) -> None:
-        """Put the weights of a file in place of the random ones, where names and shapes agree.
+        """Replace random weights by those of a file, where names and shapes agree.
 
         Raises:
-            SketchstackError: the file is missing, is not the one that params.yaml means, fits nowhere, or has seen
-                held-out drawings.
+            SketchstackError: the file is missing, has another hash than in params.yaml, has no weights of this
+                network, or was fitted to held-out drawings.
         """
         where = f"params.yaml: training.initial_weights: {file.path}"
         if MODELS.resolve() in Path(file.path).resolve().parents:
             raise SketchstackError(
-                f"{where} was fitted to drawings that are held out in turn: scores would not be "
-                f"out of fold. Name weights that have seen none of them."
+                f"{where} was fitted to drawings that are held out in some fold, so the scores would not be "
+                f"out of fold. Name weights that were not fitted to any training drawing of this run."
             )
         try:
             given, found = file_hash(Path(file.path)), load_file(file.path)
-        except (OSError, SafetensorError, TypeError, KeyError) as error:  # the last two: of bfloat16
+        except (OSError, SafetensorError, TypeError, KeyError) as error:  # the last two: bfloat16 arrays
             raise SketchstackError(f"{where} cannot be read ({error}); name a weights.safetensors.") from None
         if given != file.sha256:
-            raise SketchstackError(f"{where} has SHA-256 {given}, not {file.sha256}; put the right one down.")
+            raise SketchstackError(f"{where} has SHA-256 {given}, not {file.sha256}; correct `sha256` or the path.")
         weights = self.weights()
         fitting = {name: found[name] for name in weights if name in found and found[name].shape == weights[name].shape}
         if not fitting:
-            raise SketchstackError(f"{where} holds nothing of this network; name weights of the same learner.")
+            raise SketchstackError(f"{where} holds no weights of this network; name weights of the same learner.")
         self.set_weights(weights | fitting)
-        anew = [name for name in weights if name not in fitting]
-        self._tell(f"starting from {file.path}" + (f"; anew: {', '.join(anew)}" if anew else ""))
+        random = [name for name in weights if name not in fitting]
+        self._tell(f"starting from {file.path}" + (f"; random: {', '.join(random)}" if random else ""))
 
     def _tell(self, text: str) -> None:
         if self.rank == 0:
             print(text, flush=True)
 
     def predict_proba(self, drawings: Shards) -> np.ndarray:
-        """Probabilities (rows, num_words) float32 of drawings in their order, each row summing to 1.
+        """Probabilities (rows, num_words) float32 of drawings in the given order; each row sums to 1.
 
         With `augmentation.mirror_test`, the mean over each drawing and its mirror image.
         """
@@ -400,7 +401,7 @@ class Learner(ABC):
         return found
 
     def _predict(self, inputs: Any) -> np.ndarray:
-        """`predict`, in halves where memory is short."""
+        """`predict`; if memory runs out, in halves."""
         try:
             return self.predict(inputs)
         except Exception as error:
@@ -411,16 +412,16 @@ class Learner(ABC):
         return np.concatenate([self._predict(half) for half in halves])
 
     def save(self, folder: Path) -> None:
-        """Write weights.safetensors into a folder: arrays only, nothing that runs when loaded."""
+        """Write weights.safetensors into a folder: arrays only, no code that runs when loaded."""
         with self.averaged():
             weights = {name: np.asarray(array, order="C") for name, array in self.weights().items()}
-            (folder / "weights.safetensors").write_bytes(save(weights))  # save_file lets no one else read it
+            (folder / "weights.safetensors").write_bytes(save(weights))  # save_file: owner-only
 
     def load(self, folder: Path) -> None:
         """Build the network and read weights.safetensors of a folder.
 
         Raises:
-            SketchstackError: the file is missing or damaged, or holds another network's weights.
+            SketchstackError: the file is missing, damaged, or holds the weights of another network.
         """
         self.build()
         path = folder / "weights.safetensors"

@@ -1,4 +1,4 @@
-"""What Keras learners share: the choice of backend, the optimiser's step, weights and state as NumPy arrays."""
+"""Code that Keras learners share: the choice of backend, the optimiser step, weights and state as NumPy arrays."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def gpu_present() -> bool:
-    """Whether the CUDA driver sees a GPU; asked of the driver, because a process must not load both frameworks."""
+    """Whether the CUDA driver sees a GPU. It asks the driver, because a process must not load both frameworks."""
     try:
         driver, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int()
         return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
@@ -30,9 +30,9 @@ def gpu_present() -> bool:
 
 
 def choose_backend() -> None:
-    """Set KERAS_BACKEND unless it is set: TensorFlow, the faster on a CPU; torch where there is a GPU.
+    """Set KERAS_BACKEND unless it is set: torch with a GPU, else TensorFlow, which is faster on a CPU.
 
-    The TensorFlow that is installed (tensorflow-cpu) never sees a GPU, torch's default build does.
+    The installed TensorFlow (tensorflow-cpu) never sees a GPU; the default build of torch does.
     """
     os.environ.setdefault("KERAS_BACKEND", "torch" if gpu_present() else "tensorflow")
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -40,7 +40,7 @@ def choose_backend() -> None:
 
 @contextmanager
 def without_stderr() -> Iterator[None]:
-    """Drop what native code prints: TensorFlow notes its build as it loads and compiles, whatever its log level."""
+    """Discard what native code prints: TensorFlow describes its build on loading, whatever its log level."""
     sys.stderr.flush()
     stderr = os.dup(2)
     nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -68,7 +68,8 @@ class KerasLearner(Learner):
         super().check(devices)
         if self.params.training.adversarial > 0:
             raise SketchstackError(
-                f"params.yaml: training.adversarial is for torch learners, {self.name} runs in Keras; set it to 0.0."
+                f"params.yaml: training.adversarial needs a torch learner, but {self.name} is a Keras learner; "
+                f"set it to 0.0."
             )
 
     def build(self) -> None:
@@ -130,14 +131,14 @@ class KerasLearner(Learner):
             targets, share = self.one_hot[part.labels], len(part.labels) / len(batch.labels)
             if part.share < 1:
                 targets = np.float32(part.share) * targets + np.float32(1 - part.share) * self.one_hot[part.mixed]
-            # Keras takes the plain mean of the parts' gradients, so a larger part must weigh more.
+            # Keras takes the unweighted mean of the parts' gradients, so a larger part needs a larger weight.
             weights = None if alike else np.full(len(part.labels), share * len(parts), np.float32)
             loss, top1 = self.model.train_on_batch(self._arrays(part.inputs), targets, weights)
             loss_sum, top1_sum = loss_sum + float(loss) / len(parts), top1_sum + float(top1) * share
         return loss_sum, top1_sum
 
     def _seed_torch(self, step: int) -> None:
-        """Let dropout depend on the step alone: on torch it comes from torch's own generator, which no state holds."""
+        """Make dropout depend on the step alone: on torch it uses torch's generator, which `state()` does not hold."""
         import torch
 
         torch.manual_seed(int(np.random.SeedSequence((*self.seed, DROPOUT, step)).generate_state(1)[0]))
@@ -148,7 +149,7 @@ class KerasLearner(Learner):
         averages = optimiser._model_variables_moving_average if optimiser.use_ema and int(optimiser.iterations) else []
         pairs = list(zip(self.model.trainable_variables if averages else [], averages, strict=True))
         kept = [np.array(variable.numpy()) for variable, _ in pairs]
-        # Keras's own SwapEMAWeights adds and subtracts to swap, which does not give the same numbers back.
+        # Keras's SwapEMAWeights swaps by addition and subtraction, which does not restore the same numbers.
         for variable, average in pairs:
             variable.assign(average)
         try:
@@ -158,12 +159,12 @@ class KerasLearner(Learner):
                 variable.assign(value)
 
     def out_of_memory(self, error: Exception) -> bool:
-        # By name, so that neither framework is loaded to ask: ResourceExhaustedError is TensorFlow's.
+        # By name, so that no framework is loaded for this test: ResourceExhaustedError is TensorFlow's.
         named = type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError")
         return named or any(said in str(error) for said in SHORT_OF_MEMORY)
 
     def set_micro_batches(self, count: int) -> None:
-        """See `Learner`; what a failed step has added to the statistics of batch norms stays."""
+        """See `Learner`; what a failed step added to the batch-norm statistics remains."""
         former, steps = self.model.optimizer, int(self.model.optimizer.iterations)
         self.micro_batches = count
         self._compile()
@@ -193,9 +194,9 @@ class KerasLearner(Learner):
 
 
 def _average_after(optimiser: Any, parts: int, ema: float) -> None:
-    """Let the moving average take in the weights once a step, with `average_decay`.
+    """Update the moving average of the weights once per step, with `average_decay`.
 
-    Keras would after every part, the last of which alone changes them, and with one decay from the first step on.
+    Keras would update it after every part, although only the last part changes the weights, and with constant decay.
     """
     from keras import ops
 
@@ -213,12 +214,12 @@ def _average_after(optimiser: Any, parts: int, ema: float) -> None:
 
 
 def _lasting(optimiser: Any) -> list[keras.Variable]:
-    """An optimiser's variables but for the gradients of the parts of one step."""
+    """The variables of an optimiser without the gradients accumulated within one step."""
     return [variable for variable in optimiser.variables if not variable.name.endswith("gradient_accumulator")]
 
 
 def _numbered(variables: list[keras.Variable]) -> State:
-    """Values of variables by their number and path: paths alone need not differ."""
+    """Values of variables by number and path: paths alone are not unique."""
     return {f"{n:04d}/{variable.path}": np.asarray(variable.numpy()) for n, variable in enumerate(variables)}
 
 
@@ -226,7 +227,7 @@ def _assign(variables: list[keras.Variable], values: State) -> None:
     """Put `_numbered` values back.
 
     Raises:
-        ValueError: they are of other variables.
+        ValueError: the values belong to other variables.
     """
     names = list(_numbered(variables))
     if sorted(values) != names:

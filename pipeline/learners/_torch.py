@@ -1,4 +1,4 @@
-"""What torch learners share: tensors, the optimiser's step, weights and state as NumPy arrays."""
+"""Code that torch learners share: tensors, the optimiser step, weights and state as NumPy arrays."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ PRECISION = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def set_up_torch(threads: int) -> bool:
-    """Let torch compute what repeats, on so many threads of the processor; whether it sees a GPU."""
+    """Make torch deterministic and set its number of CPU threads; returns whether it sees a GPU."""
     on_gpu = torch.cuda.is_available()
     if on_gpu:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it matrix products do not repeat
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it matrix products are not deterministic
         torch.set_float32_matmul_precision("high")
     torch.set_num_threads(threads)
-    # A GPU lacks deterministic kernels for a few operations: torch then says which, once. Attention keeps its faster
-    # kernel there, which adds in no fixed order.
+    # A few operations have no deterministic GPU kernel: torch then warns once. Attention keeps its faster GPU kernel,
+    # which adds in no fixed order.
     torch.use_deterministic_algorithms(True, warn_only=on_gpu)
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = False
@@ -42,17 +42,17 @@ def set_up_torch(threads: int) -> bool:
 class TorchLearner(Learner):
     """A learner whose `network` returns a torch module that maps inputs to logits (B, num_words).
 
-    Images come as float32 (B, channels, side, side) in 0..1, sequences as float32 (B, T, C) and int64 lengths (B,), on
-    the CPU even where all else is on a GPU. A GPU multiplies float32 matrices in TF32, with ten bits after the point.
-    Runs on a GPU where torch sees one, on several of them (or several processes, without any) after `launch`. Each
-    takes its share of a batch; batch norms take the statistics of that share, and the first device's are kept.
+    Images are float32 (B, channels, side, side) in 0..1; sequences are float32 (B, T, C) and int64 lengths (B,), which
+    stay on the CPU even with a GPU. A GPU multiplies float32 matrices in TF32, with a 10-bit mantissa.
+    It runs on a GPU if torch sees one; after `launch` on several GPUs, or in several CPU processes without a GPU. Each
+    device takes its share of a batch; batch norms use the statistics of that share; the first device's are saved.
     """
 
     model: torch.nn.Module
-    run: Callable[..., torch.Tensor]  # the model, compiled where params ask for that
+    run: Callable[..., torch.Tensor]  # the model, compiled if params say so
     optimiser: torch.optim.Optimizer
-    average: dict[str, torch.Tensor]  # moving averages of the network's real numbers; empty before the first step
-    statistics: list[torch.Tensor]  # what batch norms gather as they train
+    average: dict[str, torch.Tensor]  # moving averages of floating-point tensors; empty before the first step
+    statistics: list[torch.Tensor]  # running statistics of batch norms
 
     several_devices = True
 
@@ -62,9 +62,9 @@ class TorchLearner(Learner):
             return
         if 0 < torch.cuda.device_count() < devices:
             raise SketchstackError(f"params.yaml: devices is {devices}; torch sees {torch.cuda.device_count()} GPU(s).")
-        if sys.platform == "linux" and "LOCAL_RANK" in os.environ:  # a copy that the first process has started
+        if sys.platform == "linux" and "LOCAL_RANK" in os.environ:  # a copy that the first process started
             ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
-        # Not needed, and a second of imports, where there is one device.
+        # Not needed with one device, and the import takes a second.
         from lightning_fabric import Fabric
 
         Fabric(accelerator="cuda" if torch.cuda.is_available() else "cpu", devices=devices, strategy="ddp").launch()
@@ -88,7 +88,7 @@ class TorchLearner(Learner):
         torch.manual_seed(_seed_of(self.seed))
         module = self.made_network()
         self.model = module.to(self.device).to(memory_format=torch.channels_last)
-        # Not `model.compile()`: that compiles nothing of a Sequential but the modules of our own in it.
+        # Not `model.compile()`: of a Sequential it compiles only our own modules in it.
         self.run = torch.compile(self.model) if self.params.training.compile else self.model
         if on_gpu and self.params.training.precision == "bfloat16" and not torch.cuda.is_bf16_supported(False):
             self._tell("this GPU computes bfloat16 by way of float32, which is slow; set precision to float32")
@@ -98,7 +98,7 @@ class TorchLearner(Learner):
         self.optimiser = torch.optim.AdamW(self._groups(), fused=True)
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Matrices and kernels decay; biases and the scales of norms do not."""
+        """Optimiser groups: weight decay for matrices and kernels, none for biases and norm scales."""
         training, weights = self.params.training, list(self.model.parameters())
         decayed = {"params": [w for w in weights if w.ndim > 1], "weight_decay": training.weight_decay}
         return [decayed, {"params": [w for w in weights if w.ndim <= 1], "weight_decay": 0.0}]
@@ -123,12 +123,13 @@ class TorchLearner(Learner):
             if not self.out_of_memory(error):
                 raise
             raise SketchstackError(
-                "there is not enough memory for the network's weights, gradients and their averages; make it smaller."
+                "there is not enough memory for the network's weights, gradients and moving averages; make the network "
+                "smaller."
             ) from None
         return loss, top1
 
     def _gradients(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Put the gradients of a batch into the weights; return its mean loss and its share of right first guesses."""
+        """Compute the gradients of a batch, part by part; return its mean loss and its top-1 accuracy."""
         torch.manual_seed(_seed_of((*self.seed, DROPOUT + self.rank, batch.step)))  # dropout depends on the step alone
         self.model.train()
         self.optimiser.zero_grad()
@@ -140,9 +141,9 @@ class TorchLearner(Learner):
         return loss_sum[0] / len(batch.labels), right[0] / len(batch.labels)
 
     def _mean_of_devices(self, rows: int, *means: torch.Tensor) -> list[torch.Tensor]:
-        """Bring the gradients of the devices' shares of a batch together, and other means over them, each by its rows.
+        """Average gradients and other means over the devices, weighted by the rows of their shares of the batch.
 
-        Once a step, after the last part: a device that is short of memory may try again without the others, who wait.
+        Once per step, after the last part: a device that ran out of memory can retry alone while the others wait.
         """
         weights = [weight for weight in self.model.parameters() if weight.requires_grad]
         gradients = [torch.zeros_like(w) if w.grad is None else w.grad for w in weights]
@@ -157,10 +158,10 @@ class TorchLearner(Learner):
         return list(found)
 
     def _backward(self, part: Batch, weight: float) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Add the gradients of some drawings, times `weight`; return their mean loss, logits and likelier labels (B,).
+        """Add the gradients of some drawings, times `weight`; return their mean loss, logits and main labels (B,).
 
-        With `adversarial`, half of the loss is that of inputs moved by so much along the sign of its gradient: the
-        fast gradient sign method, https://arxiv.org/abs/1412.6572.
+        With `adversarial`, half of the loss is on inputs moved by this distance along the sign of the gradient: the
+        fast gradient sign method, https://arxiv.org/abs/1412.6572. The main label is the one with more weight in mixup.
         """
         labels, mixed = self._moved(part.labels), self._moved(part.mixed)
         inputs, step = self._tensors(part.inputs), self.params.training.adversarial
@@ -239,15 +240,15 @@ class TorchLearner(Learner):
         return torch.autocast(self.device.type, precision, enabled=precision is not torch.float32)
 
     def _tensors(self, inputs: Any) -> list[torch.Tensor]:
-        """Inputs as the network takes them, on the device."""
+        """Inputs as tensors on the device, in the layout that the network takes."""
         if isinstance(inputs, tuple):
             sequence, lengths = inputs
-            return [self._moved(sequence), torch.from_numpy(lengths).long()]  # lengths stay: torch packs by them there
+            return [self._moved(sequence), torch.from_numpy(lengths).long()]  # torch packs by lengths on the CPU
         images = self._moved(inputs).permute(0, 3, 1, 2)  # (B, channels, side, side)
         return [images.float().div_(255)]
 
     def _moved(self, array: np.ndarray) -> torch.Tensor:
-        """An array on the device; a GPU fetches it while the processor goes on."""
+        """An array as a tensor on the device; the copy to a GPU is asynchronous."""
         tensor = torch.from_numpy(array)
         return tensor.pin_memory().to(self.device, non_blocking=True) if self.device.type == "cuda" else tensor
 
@@ -270,7 +271,7 @@ class TorchLearner(Learner):
             part, _, rest = name.partition("/")
             parts[part][rest] = torch.from_numpy(array)
         self.model.load_state_dict(parts["model"])
-        # Each in the memory layout of its tensor, as a clone has it.
+        # Each in the memory layout of its tensor, as `clone` would give it.
         averages = parts["average"]
         self.average = {
             name: torch.empty_like(tensor).copy_(averages[name])
@@ -284,7 +285,7 @@ class TorchLearner(Learner):
         self.optimiser.load_state_dict({**self.optimiser.state_dict(), "state": slots})
 
     def _like_weight(self, number: int, moment: torch.Tensor) -> torch.Tensor:
-        """A moment in the memory layout of its weight: the fused step walks both as they lie in memory."""
+        """A moment in the memory layout of its weight: the fused optimiser step reads both in memory order."""
         weight = [w for group in self.optimiser.param_groups for w in group["params"]][number]
         return torch.empty_like(weight, device="cpu").copy_(moment) if moment.shape == weight.shape else moment
 

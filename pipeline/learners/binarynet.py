@@ -1,4 +1,4 @@
-"""A residual network of binary convolutions over a raster (torch); a weight takes one bit on disk."""
+"""A residual network of binary convolutions over a raster (torch); one bit per weight on disk."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from pipeline.training.checkpoints import State
 
 
 class Learner(TorchLearner):
-    """Convolutions of -1 and 1 by -1 and 1, each with a real-valued way round it; first and last layer are real.
+    """Convolutions of binary inputs (-1, 1) and binary weights, each with a real-valued shortcut; first and last real.
 
     Signs of latent real weights, trained by a straight-through estimator: https://arxiv.org/abs/1602.02830. A shortcut
-    round every convolution and the estimator's slope: https://arxiv.org/abs/1808.00278. Thresholds that are learned and
+    around every convolution and the estimator's slope: https://arxiv.org/abs/1808.00278. Learned thresholds and
     shortcuts without weights: https://arxiv.org/abs/2003.03488. Norms follow the convolutions, so binary kernels need
-    no scales of their own.
+    no scales.
 
     weights.safetensors holds signs, eight to a byte; the latent weights are in checkpoints only.
     """
@@ -29,7 +29,7 @@ class Learner(TorchLearner):
     encode = raster
 
     def network(self, num_words: int, *, widths: Widths, layers: Count, dropout: Share) -> nn.Module:
-        """Widths of the stages, each but the first halving the side; `layers` binary convolutions a stage."""
+        """Stages of these widths; each after the first halves the side; `layers` binary convolutions per stage."""
         channels = num_channels(self.params.encoding["channels"])
         parts: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1, stride=2, bias=False)]
         parts.append(nn.BatchNorm2d(widths[0]))
@@ -42,7 +42,7 @@ class Learner(TorchLearner):
         return nn.Sequential(*parts, *head)
 
     def weights(self) -> State:
-        """The network's arrays, binary kernels as their signs, packed: `<layer>.bits` uint8, 1 for not negative."""
+        """The network's arrays; binary kernels as packed sign bits `<layer>.bits` uint8, 1 for not negative."""
         found = super().weights()
         for name in self._binary():
             found[f"{name}.bits"] = np.packbits(found.pop(f"{name}.weight") >= 0)
@@ -52,7 +52,7 @@ class Learner(TorchLearner):
         """Put `weights()` back into a built network.
 
         Raises:
-            KeyError, ValueError, RuntimeError: they are another network's.
+            KeyError, ValueError, RuntimeError: the weights belong to another network.
         """
         weights = dict(weights)
         for name, convolution in self._binary().items():
@@ -60,7 +60,7 @@ class Learner(TorchLearner):
             if 8 * len(bits) - latent.numel() not in range(8):
                 raise ValueError(f"{name}: {len(bits)} bytes for {latent.numel()} bits")
             positive = np.unpackbits(bits, count=latent.numel()).reshape(latent.shape) == 1
-            # As large as the first latent weights are, so that a fit that starts from a file can turn signs over.
+            # As large as the initial latent weights, so that a fit that starts from a file can flip signs.
             size = np.float32(latent[0].numel() ** -0.5)
             weights[f"{name}.weight"] = np.where(positive, size, -size)
         super().set_weights(weights)
@@ -70,7 +70,7 @@ class Learner(TorchLearner):
 
 
 class Layer(nn.Module):
-    """A binary convolution and the way round it: (B, C, H, W) → (B, wider, H', W')."""
+    """A binary convolution and its shortcut: (B, C, H, W) → (B, wider, H', W')."""
 
     def __init__(self, width: int, wider: int, stride: int) -> None:
         super().__init__()
@@ -80,11 +80,11 @@ class Layer(nn.Module):
         self.copies, self.wider, self.stride = -(-wider // width), wider, stride
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The shortcut averages neighbours and repeats channels where the convolution strides and widens."""
+        """Where the convolution strides and widens, the shortcut averages neighbours and repeats channels."""
         around = avg_pool2d(x, self.stride) if self.stride > 1 else x
         around = torch.cat([around] * self.copies, 1)[:, : self.wider]
         x = x - self.threshold[:, None, None]
-        # The slope of a step is that of a parabola on each side of it, 0 where |x| > 1.
+        # The step gets the slope of a parabola on each side of it, 0 where |x| > 1.
         binary = Signs.apply(x, (2 - 2 * x.detach().abs()).clamp(min=0)) if self.training else signs(x)
         return self.bend(self.norm(self.convolution(binary)) + around)
 
@@ -98,14 +98,14 @@ class BinaryConvolution(nn.Module):
         self.stride = stride
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """A latent weight beyond -1..1 is left there: no gradient drives it further."""
+        """A latent weight outside -1..1 stays there: its gradient is 0."""
         weight = self.weight
         binary = Signs.apply(weight, (weight.detach().abs() <= 1).to(weight)) if self.training else signs(weight)
         return conv2d(x, binary, stride=self.stride, padding=1)
 
 
 class Signs(torch.autograd.Function):
-    """Signs of numbers, with a slope given for the way back: the straight-through estimator."""
+    """Signs of numbers, with a given slope in the backward pass: the straight-through estimator."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:  # noqa: D102
@@ -119,5 +119,5 @@ class Signs(torch.autograd.Function):
 
 
 def signs(x: torch.Tensor) -> torch.Tensor:
-    """1 where a number is not negative, else -1, in its own type."""
+    """1 where a number is not negative, else -1; same dtype."""
     return (x >= 0).to(x) * 2 - 1

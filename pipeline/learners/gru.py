@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 
 class Learner(KerasLearner):
-    """Masked bidirectional GRUs that take a few points a step."""
+    """Masked bidirectional GRUs that take a few points per step."""
 
     encode = pen_movements
     search: ClassVar = {"network.points_a_step": [2, 4, 8]}
 
     def network(self, num_words: int, *, points_a_step: Count, units: Widths, dropout: Share) -> keras.Model:
-        """A GRU for each of `units`; the last one's outputs are averaged over the steps inside the drawing."""
+        """A GRU per entry of `units`; the outputs of the last one are averaged over the steps inside the drawing."""
         import keras
         from keras import layers, ops
 

@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class Learner(KerasLearner):
-    """A backbone by its name at https://keras.io/api/applications/, from random weights, with a linear head."""
+    """A backbone named as at https://keras.io/api/applications/, with random initial weights and a linear head."""
 
     encode = raster
-    search: ClassVar = {"network.backbone": ["MobileNet", "MobileNetV2"]}  # both take an alpha
+    search: ClassVar = {"network.backbone": ["MobileNet", "MobileNetV2"]}  # both accept `alpha`
 
     def network(self, num_words: int, *, backbone: str, options: dict[str, Any], dropout: Share) -> keras.Model:
         """`options` go to the backbone's constructor, such as `alpha` of the MobileNets.
@@ -37,7 +37,7 @@ class Learner(KerasLearner):
         side, channels = self.params.encoding["side"], num_channels(self.params.encoding["channels"])
         images = keras.Input((side, side, channels), dtype="uint8")
         body = build(include_top=False, weights=None, input_shape=(side, side, channels), pooling="avg", **options)
-        # The newer backbones scale grey levels to their liking themselves.
+        # The newer backbones scale grey levels themselves.
         scales = any(isinstance(layer, layers.Rescaling | layers.Normalization) for layer in body.layers)
         x = body(images if scales else layers.Rescaling(1 / 255)(images))
         return keras.Model(images, layers.Dense(num_words, dtype="float32")(layers.Dropout(dropout)(x)))

@@ -11,7 +11,7 @@ from pipeline.learners._torch import TorchLearner
 
 
 class Learner(TorchLearner):
-    """Three stages of residual blocks with channel attention, global average, linear head.
+    """Stages of residual blocks with channel attention, then global average pooling and a linear head.
 
     Residual blocks: https://arxiv.org/abs/1512.03385. Squeeze and excitation: https://arxiv.org/abs/1709.01507.
     """
@@ -19,7 +19,7 @@ class Learner(TorchLearner):
     encode = raster
 
     def network(self, num_words: int, *, widths: Widths, blocks: Count, dropout: Share) -> nn.Module:
-        """Widths of the stages, each but the first halving the side; `blocks` residual blocks a stage."""
+        """Stages of these widths; each after the first halves the side; `blocks` residual blocks per stage."""
         channels = num_channels(self.params.encoding["channels"])
         layers: list[nn.Module] = [nn.Conv2d(channels, widths[0], 3, padding=1, stride=2, bias=False)]
         layers += [nn.BatchNorm2d(widths[0]), nn.ReLU()]
@@ -33,7 +33,7 @@ class Learner(TorchLearner):
 
 
 class Block(nn.Module):
-    """Two 3 by 3 convolutions, channel attention, and the way round them: (B, C, H, W) → (B, wider, H', W')."""
+    """Two 3 by 3 convolutions, channel attention, and a shortcut around them: (B, C, H, W) → (B, wider, H', W')."""
 
     def __init__(self, width: int, wider: int, stride: int) -> None:
         super().__init__()
@@ -55,7 +55,7 @@ class Block(nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Gate the residual by its own means, add the shortcut."""
+        """Gate the residual by its channel means and add the shortcut."""
         residual = self.residual(x)
         gate = self.attention(residual.mean((2, 3)))[:, :, None, None]  # (B, C, 1, 1)
         return torch.relu(self.shortcut(x) + residual * gate)

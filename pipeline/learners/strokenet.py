@@ -10,17 +10,17 @@ from pipeline.drawings.encodings import STROKES, points
 from pipeline.foundation.params import Count, Share, Widths
 from pipeline.learners._torch import TorchLearner
 
-CANVAS = 2.0  # its side: x and y lie in -1..1
-DOT = 1 / 16  # by how much each stroke is lengthened, so that one of a single point leaves ink; of CANVAS
-SHORT = 1e-4  # shorter than any way between two points, but not so short that its inverse is too steep for float32
-DESCRIBED = 7  # features of a sample before any are learned: see `described_samples`
+CANVAS = 2.0  # side of the canvas: x and y are in -1..1
+DOT = 1 / 16  # each stroke is lengthened by this share of CANVAS, so that a stroke of a single point leaves ink
+SHORT = 1e-4  # shorter than any distance between two points, but its inverse keeps float32 accuracy
+DESCRIBED = 7  # input features per sample: see `described_samples`
 
 
 class Learner(TorchLearner):
-    """Samples along the strokes get learned features, which are written onto a grid that a network for pictures reads.
+    """Learned features of samples along the strokes, written onto a grid; then a residual network over the grid.
 
-    The writing is bilinear, so that all is learned as one; after the competition's 8th place. Residual blocks:
-    https://arxiv.org/abs/1512.03385. Squeeze and excitation: https://arxiv.org/abs/1709.01507.
+    The writing is bilinear, so gradients pass through it and all parts train together; after the competition's 8th
+    place. Residual blocks: https://arxiv.org/abs/1512.03385. Squeeze and excitation: https://arxiv.org/abs/1709.01507.
     """
 
     encode = points
@@ -36,9 +36,9 @@ class Learner(TorchLearner):
         blocks: Count,
         dropout: Share,
     ) -> nn.Module:
-        """`samples` places along the strokes, convolutions that give them these features, a grid of that side.
+        """`samples` positions along the strokes, convolutions with these `features`, a grid of side `side`.
 
-        Then stages of these widths, each but the first halving the side, with `blocks` residual blocks each.
+        Then stages of these widths; each after the first halves the side; `blocks` residual blocks per stage.
         """
         return StrokeNet(num_words, samples, features, side, widths, blocks, dropout)
 
@@ -60,7 +60,7 @@ class StrokeNet(nn.Module):
         dropout: float,
     ) -> None:
         super().__init__()
-        self.register_buffer("shares", (torch.arange(samples) + 0.5) / samples, persistent=False)  # of the way walked
+        self.register_buffer("shares", (torch.arange(samples) + 0.5) / samples, persistent=False)  # of the arc length
         self.register_buffer("cells", torch.arange(float(side)), persistent=False)
         learned: list[nn.Module] = []
         for a, b in zip([DESCRIBED, *features[:-1]], features, strict=True):
@@ -76,7 +76,7 @@ class StrokeNet(nn.Module):
         self.read = nn.Sequential(*layers, *head)
 
     def forward(self, points: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Walk, describe and place in float32, whatever the precision of what is learned."""
+        """Sample, describe and place in float32, whatever the precision of the learned layers."""
         with torch.autocast(points.device.type, enabled=False):
             samples, pace = walk(points.float(), lengths.to(points.device, non_blocking=True), self.shares)
             described, weights = described_samples(samples, pace), self.written(samples[:, :2], pace)
@@ -85,10 +85,10 @@ class StrokeNet(nn.Module):
         return self.read(grid.unflatten(1, (len(self.cells), -1)).permute(0, 3, 1, 2))
 
     def written(self, places: torch.Tensor, pace: torch.Tensor) -> torch.Tensor:
-        """How much of each sample each cell takes: (B, 2, samples) places and (B,) paces → (B, side * side, samples).
+        """The weight of each sample in each cell: (B, 2, samples) places, (B,) paces → (B, side * side, samples).
 
-        A sample goes to the four cells around it, the nearer the more, and counts as much as the way it stands for, in
-        cells. Written as a matrix product, because scattering adds in no fixed order on a GPU and in turn on a CPU.
+        A sample is shared bilinearly by the four cells around it, with a total weight of its arc length in cells.
+        Written as a matrix product: scattering adds in no fixed order on a GPU, and sequentially on a CPU.
         """
         most = len(self.cells) - 1
         cells = (places + CANVAS / 2) * (most / CANVAS)  # (B, 2, samples)
@@ -99,40 +99,40 @@ class StrokeNet(nn.Module):
 
 
 def walk(points: torch.Tensor, lengths: torch.Tensor, shares: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Walk each drawing at an even pace; the pen does not walk, but jumps, from stroke to stroke.
+    """Sample each drawing at equal steps of arc length; the gaps between strokes have no length.
 
     Args:
-        points: (B, T, 4) x, y, stroke in sixteenths, place in the drawing.
-        lengths: (B,) how many of them there are.
-        shares: (N,) of the whole way, where samples are taken.
+        points: (B, T, 4) x, y, stroke number / STROKES, position in the drawing.
+        lengths: (B,) number of points of each drawing.
+        shares: (N,) where samples are taken, as shares of the total arc length.
 
     Returns:
-        (B, 4, N) samples, the features of the points between which they lie, linearly mixed; (B,) the way from one to
-        the next.
+        (B, 4, N) samples, interpolated linearly between the features of neighbouring points; (B,) the arc length
+        between consecutive samples.
     """
-    whole = (points[:, :, 2:3] * STROKES).round() / STROKES  # inputs may have been moved a little
+    whole = (points[:, :, 2:3] * STROKES).round() / STROKES  # adversarial training moves inputs
     points = torch.cat([points[:, :, :2], whole, points[:, :, 3:]], 2)
     ahead = points[:, 1:] - points[:, :-1]  # (B, T - 1, 4)
     inside = torch.arange(1, points.shape[1], device=points.device) < lengths[:, None]  # (B, T - 1)
     drawn = inside & (ahead[:, :, 2] == 0)
     length = ahead[:, :, :2].square().sum(2).clamp(min=SHORT**2).sqrt()
     way = torch.where(drawn, length, inside * (DOT * CANVAS))
-    # A cumulative sum: torch.cumsum has no fixed order on a GPU.
+    # A cumulative sum as a matrix product: torch.cumsum has no fixed order on a GPU.
     until = way @ torch.ones_like(way[0]).expand(way.shape[1], -1).triu()  # (B, T - 1)
     whole_way = until[:, -1] + DOT * CANVAS
     start = until - torch.where(drawn, way, way / 2)
     steepness = torch.where(drawn, 1 / length, inside / SHORT)
     at = shares * whole_way[:, None] - DOT * CANVAS / 2  # (B, N)
-    passed = ((at[:, :, None] - start[:, None]) * steepness[:, None]).clamp(0, 1)  # (B, N, T - 1), share of each way
+    passed = ((at[:, :, None] - start[:, None]) * steepness[:, None]).clamp(0, 1)  # (B, N, T - 1), share of a segment
     samples = points[:, :1] + passed @ ahead.masked_fill(~inside[:, :, None], 0)  # (B, N, 4)
     return samples.transpose(1, 2), whole_way / len(shares)
 
 
 def described_samples(samples: torch.Tensor, pace: torch.Tensor) -> torch.Tensor:
-    """Samples (B, 4, N) and the way between them (B,) → what is told of each: (B, DESCRIBED, N).
+    """Samples (B, 4, N) and the arc length between them (B,) → features of each sample: (B, DESCRIBED, N).
 
-    The four features, the way from the sample before by the pace (as long as 1 where the stroke is straight, 0 at the
-    first of a stroke), and whether it is the first of another stroke.
+    The four features; the step in x and y from the previous sample divided by that arc length (of length 1 where the
+    stroke is straight, 0 at the first sample of a stroke); whether it is the first sample of a new stroke.
     """
     steps = pad(samples[:, :3, 1:] - samples[:, :3, :-1], (1, 0))
     first = (steps[:, 2:] > 0.5 / STROKES).to(steps)
@@ -140,7 +140,7 @@ def described_samples(samples: torch.Tensor, pace: torch.Tensor) -> torch.Tensor
 
 
 class Block(nn.Module):
-    """Two 3 by 3 convolutions, channel attention, and the way round them: (B, C, H, W) → (B, wider, H', W')."""
+    """Two 3 by 3 convolutions, channel attention, and a shortcut around them: (B, C, H, W) → (B, wider, H', W')."""
 
     def __init__(self, width: int, wider: int, stride: int) -> None:
         super().__init__()
@@ -162,7 +162,7 @@ class Block(nn.Module):
             )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Gate the residual by its own means, add the shortcut."""
+        """Gate the residual by its channel means and add the shortcut."""
         residual = self.residual(x)
         gate = self.attention(residual.mean((2, 3)))[:, :, None, None]  # (B, C, 1, 1)
         return torch.relu(self.shortcut(x) + residual * gate)

@@ -12,16 +12,16 @@ from pipeline.drawings.encodings import STROKES, points
 from pipeline.foundation.params import Count, Share, Widths
 from pipeline.learners._torch import TorchLearner
 
-OCTAVES = 4  # of sines and cosines that tell where a point lies: at 8 a canvas, the finest wave is a few lines wide
-FEATURES = 3 * (1 + 2 * OCTAVES) + 3  # of a point before any are learned: see `described`
+OCTAVES = 4  # of sines and cosines of coordinates: the finest has 8 periods per canvas, each a few lines wide
+FEATURES = 3 * (1 + 2 * OCTAVES) + 3  # input features per point: see `described`
 
 
 class Learner(TorchLearner):
-    """Convolutions along the points, a few points a token, pre-norm blocks of attention, mean over the tokens.
+    """Convolutions along the points, a few points per token, pre-norm attention blocks, mean over the tokens.
 
     Attention: https://arxiv.org/abs/1706.03762; the norm before each part: https://arxiv.org/abs/2002.04745; sines and
-    cosines of coordinates: https://arxiv.org/abs/2006.10739. Attention alone learns slowly from few drawings what lies
-    beside what, so convolutions begin; what blocks cost goes with the tokens, so each holds a few points.
+    cosines of coordinates: https://arxiv.org/abs/2006.10739. Attention alone needs many drawings to learn which points
+    are neighbours, so convolutions come first; a block's cost grows with the tokens, so a token holds a few points.
     """
 
     encode = points
@@ -41,9 +41,9 @@ class Learner(TorchLearner):
         """Convolutions of these filters, then `layers` blocks of `width` with `heads` heads."""
         length = self.params.encoding["length"]
         if length % points_a_token:
-            raise ValueError(f"length {length} is no multiple of {points_a_token} points a token")
+            raise ValueError(f"length {length} is not a multiple of points_a_token {points_a_token}")
         if width % heads:
-            raise ValueError(f"width {width} is no multiple of {heads} heads")
+            raise ValueError(f"width {width} is not a multiple of {heads} heads")
         return Transformer(num_words, filters, points_a_token, width, heads, layers, dropout)
 
 
@@ -70,21 +70,21 @@ class Transformer(nn.Module):
             for a, b in zip([FEATURES, *filters[:-1]], filters, strict=True)
         )
         self.token = nn.Linear(filters[-1] * points_a_token, width)
-        self.stroke = nn.Embedding(STROKES + 1, width)  # the last for all strokes that come later
+        self.stroke = nn.Embedding(STROKES + 1, width)  # the last one is shared by all later strokes
         self.blocks = nn.ModuleList(Block(width, heads) for _ in range(layers))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(width, num_words))
 
     def forward(self, points: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-        """Nothing behind the end is seen, by a convolution, by attention or by the mean."""
+        """Convolutions, attention and the mean ignore everything after the end of a drawing."""
         lengths = lengths.to(points.device, non_blocking=True)
         inside = torch.arange(points.shape[1], device=points.device) < lengths[:, None]  # (B, T)
-        strokes = (points[:, :, 2] * STROKES).round()  # inputs may have been moved a little
+        strokes = (points[:, :, 2] * STROKES).round()  # adversarial training moves inputs a little
         x = described(points, strokes, self.octaves).transpose(1, 2)  # (B, FEATURES, T)
         for convolution in self.convolutions:
             x = convolution(x.masked_fill(~inside[:, None], 0))
         x = x.masked_fill(~inside[:, None], 0).transpose(1, 2)  # (B, T, filters)
-        first = slice(None, None, self.points_a_token)  # of each token: tells whether it is inside, and its stroke
+        first = slice(None, None, self.points_a_token)  # point of a token: decides if it is inside, and its stroke
         x = self.token(x.unflatten(1, (-1, self.points_a_token)).flatten(2))  # (B, tokens, width)
         x = x + self.stroke(strokes[:, first].long().clamp(0, STROKES))
         inside = inside[:, first]
@@ -95,10 +95,10 @@ class Transformer(nn.Module):
 
 
 def described(points: torch.Tensor, strokes: torch.Tensor, octaves: torch.Tensor) -> torch.Tensor:
-    """Points (B, T, 4), their strokes (B, T) and the waves' rates (OCTAVES,) → what is told of each: (B, T, FEATURES).
+    """Points (B, T, 4), strokes (B, T) and frequencies (OCTAVES,) → features of each point: (B, T, FEATURES).
 
-    x, y and place, their sines and cosines, the way from the point before (0 at the first of a stroke), and whether it
-    is the first of another stroke.
+    x, y and position, their sines and cosines, the step from the previous point (0 at the first point of a stroke),
+    and whether it is the first point of a new stroke.
     """
     where = points[:, :, [0, 1, 3]]
     angles = (where[..., None] * octaves).flatten(2)  # (B, T, 3 * OCTAVES)
@@ -108,7 +108,7 @@ def described(points: torch.Tensor, strokes: torch.Tensor, octaves: torch.Tensor
 
 
 class Block(nn.Module):
-    """Attention, then a feed-forward layer, each added to what it was given: (B, T, width) → (B, T, width)."""
+    """Attention, then a feed-forward layer, each with a residual connection: (B, T, width) → (B, T, width)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()

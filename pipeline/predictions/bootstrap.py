@@ -1,4 +1,4 @@
-"""How far a score could have come out otherwise: bootstrap samples of the rows, and their interval."""
+"""Uncertainty of a score: bootstrap samples of the rows, and their interval."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import numpy as np
 def resampled_means(values: np.ndarray, samples: int, rng: np.random.Generator) -> np.ndarray:
     """Means of bootstrap samples of some values, (samples,) float64.
 
-    How often each distinct value is drawn is multinomial. A precision has four values, so a sample of a million rows
-    costs four numbers.
+    The counts of the distinct values have a multinomial distribution. A precision has four values, so a sample of a
+    million rows needs only four random numbers.
     """
     distinct, counts = np.unique(values, return_counts=True)
     return rng.multinomial(len(values), counts / len(values), size=samples) @ distinct / len(values)
 
 
 def interval(means: np.ndarray) -> tuple[float, float]:
-    """The 95% percentile interval of bootstrap samples' means (samples,)."""
+    """The 95% percentile interval of the means (samples,) of bootstrap samples."""
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""The prediction cache: what each fitted learner says of rows that it never saw, on disk and checked on reading.
+"""The prediction cache: predictions of each fitted learner for rows that it never saw, checked on reading.
 
 models/<profile>/base/<learner>/fold<k>/
                               oof.npy      float16 (rows of fold k, num_words), memory-mappable
@@ -30,14 +30,14 @@ FILES = ("oof.npy", "test.npy", "rows.npy", "metrics.json")
 
 
 def model_folder(learner: str, held_out: int, base: Path | None = None) -> Path:
-    """Where the model of a learner that did not see fold `held_out` lives, with its predictions."""
+    """The folder of a learner's model with held-out fold `held_out`, and of its predictions."""
     return (base or places().base) / learner / f"fold{held_out}"
 
 
 def rows_digest(key_ids: np.ndarray) -> int:
-    """A 64-bit sum over key_ids, whatever their order: that of two sets together is the sum of theirs, modulo 2**64.
+    """A 64-bit digest of key_ids in any order; the digest of a union is the sum of both digests modulo 2**64.
 
-    Each is mixed first, by the finaliser of SplitMix64, so that other rows do not add up to the same.
+    Each key_id is first hashed by the finaliser of SplitMix64, so that different rows do not have the same sum.
     """
     mixed = np.ascontiguousarray(key_ids, np.int64).view(np.uint64).copy()
     for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB)):
@@ -55,10 +55,10 @@ class FoldPredictions:
     """One model's cached predictions.
 
     Attributes:
-        oof: (rows, num_words) float16, memory-mapped; NaN where the prediction failed.
+        oof: (rows, num_words) float16, memory-mapped; NaN if the prediction failed.
         test: (test rows, num_words) float16, memory-mapped.
         rows: (rows,) int64 key_ids of `oof`'s rows, in shard order, memory-mapped.
-        metrics: what metrics.json holds.
+        metrics: the content of metrics.json.
     """
 
     oof: np.ndarray
@@ -79,18 +79,18 @@ def write_predictions(
     learner_hash: str,
     trained_on: np.ndarray,
 ) -> dict[str, Any]:
-    """Cache a model's predictions in its folder, seal it, and return the metrics written beside them.
+    """Cache a model's predictions in its folder, seal the folder, and return the metrics.
 
     Args:
-        folder: an existing folder, which holds the model.
+        folder: the existing folder of the model.
         oof: (rows, num_words) probabilities of the held-out rows.
         test: (test rows, num_words) probabilities.
         rows: (rows,) key_ids of `oof`'s rows.
         test_rows: (test rows,) key_ids of `test`'s rows.
         labels: (rows,) true labels of `oof`'s rows.
-        words: the words that the columns stand for.
-        learner_hash: fingerprint of all params that made the model.
-        trained_on: (M,) key_ids, in any order, of the rows whose words the model was shown.
+        words: of the columns.
+        learner_hash: fingerprint of all params of the model.
+        trained_on: (M,) key_ids, in any order, of the training rows with true words.
     """
     oof, test = oof.astype(np.float16), test.astype(np.float16)
     np.save(folder / "oof.npy", oof)
@@ -105,7 +105,7 @@ def write_predictions(
 
 
 def open_predictions(folder: Path) -> FoldPredictions:
-    """Open a model's cached predictions, memory-mapped, unchecked: `read_predictions` checks them."""
+    """Open a model's cached predictions, memory-mapped and without checks; see `read_predictions`."""
     oof = np.load(folder / "oof.npy", mmap_mode="r")
     test = np.load(folder / "test.npy", mmap_mode="r")
     rows = np.load(folder / "rows.npy", mmap_mode="r")
@@ -116,9 +116,9 @@ def read_predictions(folder: Path, *, words: Words, learner_hash: str) -> FoldPr
     """Open a model's cached predictions, memory-mapped, after checking their bytes, words and params.
 
     Raises:
-        SketchstackError: a file is missing or damaged, or a hash or a shape is not what it must be.
+        SketchstackError: a file is missing or damaged, or a hash or a shape is wrong.
     """
-    remedy = f"run `dvc repro` to predict anew, or remove {folder} if it is in the way."
+    remedy = f"run `dvc repro` to predict again; if that fails, remove {folder} first."
     try:
         opened = open_predictions(folder)
         oof, test, rows, hashes = opened.oof, opened.test, opened.rows, opened.metrics["hashes"]
@@ -144,8 +144,8 @@ class LearnerPredictions:
     """All fold models' predictions of one learner; OOF rows are numbered fold by fold, each fold in shard order.
 
     Attributes:
-        name: the learner's.
-        folds: predictions of the model that did not see fold 0, 1, ...
+        name: of the learner.
+        folds: predictions of the model with held-out fold 0, 1, ...
     """
 
     name: str
@@ -201,5 +201,5 @@ def read_learner(name: str, params: Params, words: Words, base: Path | None = No
 
 
 def cached_share(fold_rows: int, params: Params) -> int:
-    """How many rows of a fold (its first, in shard order) a learner caches: an equal share of `oof.max_rows` each."""
+    """The number of rows of a fold (the first in shard order) to cache: an equal share of `oof.max_rows` per fold."""
     return min(fold_rows, params.oof.max_rows // len(params.folds))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 GUESSES = 3
-FLOOR = 1e-7  # float16 probabilities reach 0 below 6e-8: log loss must stay finite
-CHUNK = 8192  # rows scored at a time, so that a memory-mapped matrix is never pulled in whole
+FLOOR = 1e-7  # float16 probabilities below 6e-8 are 0, and log loss must stay finite
+CHUNK = 8192  # rows scored at a time, so that a memory-mapped matrix is never read into memory as a whole
 
 
 def top3(probabilities: np.ndarray) -> np.ndarray:
@@ -28,7 +28,7 @@ def top3(probabilities: np.ndarray) -> np.ndarray:
 
 
 def precision_at_3(guesses: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Each row's average precision: 1 if the first guess is right, 1/2 the second, 1/3 the third, else 0.
+    """Average precision of each row: 1 if the first guess is right, 1/2 for the second, 1/3 for the third, else 0.
 
     Args:
         guesses: (N, 3) labels, best first.
@@ -47,7 +47,7 @@ def map_at_3(top3: Sequence[Sequence[object]] | np.ndarray, words: Sequence[obje
 
     Args:
         top3: (N, 3) guesses, best first; words or labels.
-        words: (N,) what is true, in the same terms.
+        words: (N,) true words or labels.
     """
     return float(precision_at_3(np.asarray(top3), np.asarray(words)).mean())
 

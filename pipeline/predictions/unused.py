@@ -1,4 +1,4 @@
-"""Fitted models that params.yaml no longer names: models/<profile>/base is hashed whole, so they are set aside."""
+"""Set aside fitted models that params.yaml no longer names: DVC hashes all of models/<profile>/base."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.foundation.places import places
 
 
 def stale_outputs(params: Params, base: Path | None = None) -> list[Path]:
-    """The folders of a base learner that is not trained, or of a fold that is not in `folds`."""
+    """Folders of base learners that are not trained now, and of folds that are not in `folds`."""
     base = base or places().base
     named = {base / name / f"fold{held_out}" for name in params.base_learners for held_out in params.folds}
     learners = [folder for folder in sorted(base.glob("*")) if folder.is_dir()]
@@ -21,7 +21,7 @@ def stale_outputs(params: Params, base: Path | None = None) -> list[Path]:
 
 
 def set_aside(params: Params) -> list[tuple[Path, Path]]:
-    """Move the stale outputs out of the folder that is hashed; from where to where."""
+    """Move the stale outputs out of the hashed folder; returns pairs (from, to)."""
     moves = []
     for folder in stale_outputs(params):
         wanted = places().unused / folder.relative_to(places().base)

@@ -1,1 +1,1 @@
-"""Files of Kaggle and Google → rows: formats, records, corrections, folds."""
+"""Raw files of Kaggle and Google → rows: formats, records, corrections, folds."""

@@ -1,4 +1,4 @@
-"""Columns of a CSV that somebody else wrote, and its key_ids: read as text, refused with the row and the remedy."""
+"""Columns and key_ids of a CSV from outside: read as text; errors name the row and the remedy."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _INT64 = range(-(2**63), 2**63)
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
-    """Read some columns of a CSV that somebody else wrote, as text; other columns are passed over.
+    """Read some columns of a CSV from outside as text; other columns are ignored.
 
     Raises:
-        SketchstackError: the file is missing, is not UTF-8, lacks a column, or a row has too few or too many fields.
+        SketchstackError: the file is missing, is not UTF-8, has no such column, or a row has a wrong number of fields.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -36,16 +36,16 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):
             raise SketchstackError(
-                f"{path} {row_place(number)} has {len(row)} fields, but the header names {len(header)}; mend that row."
+                f"{path} {row_place(number)} has {len(row)} fields, but the header names {len(header)}; fix that row."
             )
     return {column: [row[header.index(column)] for row in rows] for column in columns}
 
 
 def read_key_ids(path: Path, texts: Sequence[str]) -> np.ndarray:
-    """Turn a file's column of key_ids into (N,) int64.
+    """Convert a file's column of key_ids to (N,) int64.
 
     Raises:
-        SketchstackError: a key_id is not a 64-bit integer, or stands there twice.
+        SketchstackError: a key_id is not a 64-bit integer, or is repeated.
     """
     found: dict[int, int] = {}
     for row, text in enumerate(texts, 1):
@@ -57,17 +57,17 @@ def read_key_ids(path: Path, texts: Sequence[str]) -> np.ndarray:
             )
         if key_id in found:
             raise SketchstackError(
-                f"{path} {row_place(row)} has the key_id {key_id} again that row {found[key_id]} has; remove one."
+                f"{path} {row_place(row)} repeats the key_id {key_id} of row {found[key_id]}; remove one of the rows."
             )
         found[key_id] = row
     return np.fromiter(found, np.int64, len(found))
 
 
 def row_place(row: int) -> str:
-    """A row as people count it, and where an editor finds it."""
+    """A row's number in the data, and its line number in the file."""
     return f"row {row} (line {row + 1})" if row else "line 1"
 
 
 def parsed_key_id(text: str) -> int | None:
-    """The 64-bit integer that a text writes, None if it writes none."""
+    """The 64-bit integer of a text, or None if it is not one."""
     return int(text) if len(text) <= 20 and _INTEGER.fullmatch(text) and int(text) in _INT64 else None

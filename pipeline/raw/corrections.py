@@ -1,12 +1,12 @@
-"""corrections.csv: rows of the raw files that somebody has looked at, and what became of them. It is in git.
+"""corrections.csv: decisions about reviewed rows of the raw files. It is in git.
 
     folder,key_id,word,becomes
-    data/mini,4793334654566400,vase,house_plant     it shows another word
-    data/mini,5316366879948800,skull,drop           it shows nothing
-    data/mini,6050793658515456,streetlight,keep     it is what it says
+    data/mini,4793334654566400,vase,house_plant     the drawing shows another word
+    data/mini,5316366879948800,skull,drop           the drawing shows nothing
+    data/mini,6050793658515456,streetlight,keep     the word is right
 
-shuffle applies the lines of the folder that it reads, so that cleaning is part of what a run is made from. The raw
-files stay as they are.
+shuffle applies the lines of the folder that it reads, so corrections are an input of the run. The raw files are not
+changed.
 """
 
 from __future__ import annotations
@@ -24,21 +24,22 @@ import numpy as np
 from pipeline.drawings.words import Words, spell
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.spreadsheets import cell_text, safe_row
 from pipeline.raw.columns import parsed_key_id, read_columns, row_place
 
 CORRECTIONS = Path("corrections.csv")
 DROP, KEEP = "drop", "keep"
-DROPPED = -2  # in place of a label; -1 is a label that is not known
+DROPPED = -2  # instead of a label; -1 is an unknown label
 
 
 class Correction(NamedTuple):
     """A line of corrections.csv.
 
     Attributes:
-        folder: of the raw files, as params.yaml has it.
+        folder: of the raw files, as in params.yaml.
         key_id: of the row.
-        word: that the row has, in Kaggle's spelling.
-        becomes: the word that it shows, `drop` or `keep`.
+        word: of the row, in Kaggle's spelling.
+        becomes: the word that the drawing shows, or `drop` or `keep`.
     """
 
     folder: str
@@ -49,12 +50,12 @@ class Correction(NamedTuple):
 
 @dataclass(frozen=True)
 class Corrected:
-    """The corrections of one folder that change something, by key_id.
+    """The corrections of one folder that change a row, by key_id.
 
     Attributes:
-        key_ids: (C,) int64, rising.
-        labels: (C,) int64, those that the rows have.
-        becomes: (C,) int64 labels that they get, or DROPPED.
+        key_ids: (C,) int64, ascending.
+        labels: (C,) int64 labels of the rows in the raw files.
+        becomes: (C,) int64 corrected labels, or DROPPED.
     """
 
     key_ids: np.ndarray
@@ -74,23 +75,23 @@ class Corrected:
 
 
 def read_corrections(path: Path = CORRECTIONS) -> list[Correction]:
-    """All corrections; none where there is no file.
+    """All corrections; empty if there is no file.
 
     Raises:
-        SketchstackError: it is no CSV of these columns, a key_id is no integer or stands there twice, or a field is
-            blank.
+        SketchstackError: the file is not a CSV with these columns, a key_id is not an integer or is repeated, or a
+            field is blank.
     """
     if not path.exists():
         return []
     columns = read_columns(path, Correction._fields)
     found: dict[tuple[str, int], Correction] = {}
     for row, texts in enumerate(zip(*(columns[name] for name in Correction._fields), strict=True), 1):
-        folder, text, word, becomes = (each.strip() for each in texts)
+        folder, text, word, becomes = (cell_text(each.strip()) for each in texts)
         key_id = parsed_key_id(text)
         if key_id is None or not folder or not word or not becomes:
             raise SketchstackError(
-                f"{path} {row_place(row)} is no correction: {','.join(texts)!r}; write a folder, a 64-bit key_id, the "
-                f"word of the row, and the word it shows, `{DROP}` or `{KEEP}`."
+                f"{path} {row_place(row)} is not a correction: {','.join(texts)!r}; write a folder, a 64-bit key_id, "
+                f"the word of the row, and the word that the drawing shows, `{DROP}` or `{KEEP}`."
             )
         if (folder, key_id) in found:
             raise SketchstackError(
@@ -105,12 +106,12 @@ def corrections_of(folder: str, words: Words, every: bool, path: Path = CORRECTI
 
     Args:
         folder: of the raw files.
-        words: of the competition. Rows of other words are passed over, and a row that shows another word is dropped.
-        every: the competition has every word of the folder, so another word must be a mistake.
+        words: of the competition. Rows of other words are ignored; a row that shows another word is dropped.
+        every: whether the competition has every word of the folder; then an unknown word is an error.
         path: the file.
 
     Raises:
-        SketchstackError: the file is broken, or every word is known and one of it is not.
+        SketchstackError: the file is broken, or `every` is set and a word is unknown.
     """
     changes = []
     named = sorted({DROP, KEEP} & set(words.names))
@@ -132,30 +133,30 @@ def corrections_of(folder: str, words: Words, every: bool, path: Path = CORRECTI
 
 
 def check_found(corrected: Corrected, found: Sequence[int], folder: str, words: Words) -> None:
-    """Refuse corrections of rows that are not there.
+    """Refuse corrections of rows that do not exist.
 
     Args:
         corrected: of the folder.
-        found: numbers of those that met their row.
+        found: numbers of the corrections whose row was found.
         folder: of the raw files.
-        words: that labels stand for.
+        words: the words of the labels.
 
     Raises:
-        SketchstackError: it names the first, and how many there are.
+        SketchstackError: names the first such correction, and their number.
     """
     missing = np.setdiff1d(np.arange(len(corrected)), found)
     if len(missing):
         key_id, word = corrected.key_ids[missing[0]], words.names[corrected.labels[missing[0]]]
         raise SketchstackError(
-            f"{CORRECTIONS} corrects key_id {key_id} of the word {word!r}, but {folder} has no such row that can be "
-            f"read ({len(missing)} such lines); remove them, or bring back the raw files that they are of."
+            f"{CORRECTIONS} corrects key_id {key_id} of the word {word!r}, but {folder} has no such readable row "
+            f"({len(missing)} such lines); remove these lines, or restore the raw files with these rows."
         )
 
 
 def record(corrections: Iterable[Correction], path: Path = CORRECTIONS) -> int:
-    """Add corrections to the file, each in place of an earlier one of its row; say how many lines are new or other.
+    """Add corrections to the file, replacing earlier ones of the same rows; returns the number of changed lines.
 
-    The file is written whole or not at all, sorted by folder and key_id; two processes at once lose nothing.
+    The file is written atomically, sorted by folder and key_id; concurrent processes do not lose lines.
     """
     folder = os.open(path.parent, os.O_RDONLY)
     try:
@@ -165,7 +166,7 @@ def record(corrections: Iterable[Correction], path: Path = CORRECTIONS) -> int:
         with whole_file(path) as beside, beside.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(Correction._fields)
-            writer.writerows(sorted(after.values()))
+            writer.writerows(map(safe_row, sorted(after.values())))
         return sum(before.get(row) != each for row, each in after.items())
     finally:
         os.close(folder)

@@ -1,7 +1,7 @@
-"""Raw competition files: which there are, how each is packed and laid out, and its text in blocks of whole lines.
+"""Raw competition files: their list, compression and layout, and their text in blocks of complete lines.
 
-Kaggle's CSVs and Google's ndjson, simplified or raw, plain, .gz, or in a .zip. A row is a line, so a broken quote
-spoils its own row and no other. What is wrong with a file stops the stage.
+Kaggle's CSVs and Google's ndjson, simplified or raw, uncompressed, .gz, or in a .zip. A row is a line, so a broken
+quote spoils only its own row. A fault of a whole file stops the stage.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.raw.records import BadRowError, csv_record, decoded_drawing, json_record
 
-COLUMNS = ("key_id", "drawing")  # what no file can do without
+COLUMNS = ("key_id", "drawing")  # required in every file
 TRAINING_COLUMNS = (*COLUMNS, "word")
-FIRST = 3  # rows that speak for their file
-SEARCHED = 100  # rows looked through for a drawing that shows whether the file is raw
+FIRST = 3  # first rows that are checked to identify a file
+SEARCHED = 100  # most rows searched for a drawing that shows whether the file is raw
 BLOCK = 2**22  # bytes read at a time
 LINE_FEED = ord("\n")
-LONGEST_LINE = 2**24  # bytes; a line that is longer is no row
+LONGEST_LINE = 2**24  # bytes; a longer line is not a row
 
 
 class RawFile(NamedTuple):
     """A file of drawings.
 
     Attributes:
-        path: where it lies; the .zip if it lies in one.
+        path: of the file, or of the .zip that contains it.
         number: its number among all files.
-        word: its word as Kaggle spells it; None for the test set.
+        word: its word in Kaggle's spelling; None for the test set.
         member: its name in the .zip.
     """
 
@@ -53,12 +53,13 @@ class RawFile(NamedTuple):
 
 
 class Layout(NamedTuple):
-    """How a raw file is to be read.
+    """The layout of a raw file.
 
     Attributes:
-        columns: of a CSV; none for ndjson.
-        above: lines above the first row, the header included.
-        timed: whether it holds raw drawings, `[[x...], [y...], [t...]]` a stroke; None if its first rows do not tell.
+        columns: of a CSV; empty for ndjson.
+        above: number of lines above the first row, including the header.
+        timed: whether it holds raw drawings, `[[x...], [y...], [t...]]` per stroke; None if its first rows do not show
+            it.
     """
 
     columns: tuple[str, ...]
@@ -67,13 +68,13 @@ class Layout(NamedTuple):
 
 
 class Block(NamedTuple):
-    """Some whole lines of a file.
+    """Some complete lines of a file.
 
     Attributes:
         first: number of the first line, from 1.
-        lines: how many there are.
-        text: (bytes,) uint8, each line ending in a line feed; None for one line that is longer than LONGEST_LINE.
-            It is overwritten when the next block is read.
+        lines: number of lines.
+        text: (bytes,) uint8, each line ends in a line feed; None for one line that is longer than LONGEST_LINE. It is
+            overwritten when the next block is read.
     """
 
     first: int
@@ -82,10 +83,10 @@ class Block(NamedTuple):
 
 
 class Stream(Protocol):
-    """What is read of a file, packed or not."""
+    """The uncompressed text of a file."""
 
     def readinto(self, into: memoryview, /) -> int | None:
-        """Fill a buffer; returns how many bytes there were, 0 at the end."""
+        """Fill a buffer; returns the number of bytes, 0 at the end."""
 
     def readline(self, limit: int, /) -> bytes:
         """The next line with its end, or its first `limit` bytes."""
@@ -102,29 +103,29 @@ def training_files(params: Params) -> tuple[Words, list[RawFile]]:
     if not folder.is_dir() and not packed.is_file():
         raise SketchstackError(
             f"the folder {folder} is missing, and there is no {packed.name}; fetch it with `make data "
-            f"NAME={params.profile}`, or name another in params.yaml under data."
+            f"NAME={params.profile}`, or name another folder in params.yaml under data."
         )
     place, paths = (folder, sorted(folder.iterdir())) if folder.is_dir() else (packed, [packed])
     files = _by_word(place, [file for path in paths for file in _files_of(path)])
     if not files:
         raise SketchstackError(
-            f"{place} holds no <word>.csv or <word>.ndjson, plain, .gz or .zip; fetch the files with `make data`."
+            f"{place} holds no <word>.csv or <word>.ndjson (also .gz or .zip); fetch the files with `make data`."
         )
     wanted = set(files) if params.shuffle.words == "all" else {spell(word) for word in params.shuffle.words}
     for word in sorted(wanted - set(files)):
-        near = ", ".join(difflib.get_close_matches(word, files, 3)) or "no word like it"
-        raise SketchstackError(f"params.yaml, shuffle.words: unknown word {word!r}; {place} has {near}.")
+        near = ", ".join(difflib.get_close_matches(word, files, 3)) or "none"
+        raise SketchstackError(f"params.yaml, shuffle.words: {place} has no word {word!r}; similar: {near}.")
     words = Words.from_names(wanted)
     if len(words) < 2:
         raise SketchstackError(
-            f"{place} with shuffle.words gives {len(words)} of the two words that a competition needs at least; "
+            f"{place} with shuffle.words has {len(words)} words, but a competition needs at least two; "
             "name more in params.yaml, or fetch the files again with `make data`."
         )
     return words, [files[word]._replace(number=number) for number, word in enumerate(words.names)]
 
 
 def _files_of(path: Path) -> list[RawFile]:
-    """The files of drawings that a path stands for: itself, those in a .zip, or none."""
+    """The files of drawings of a path: the file itself, the files in a .zip, or none."""
     if path.name.startswith("."):
         return []
     if path.suffix != ".zip":
@@ -140,7 +141,7 @@ def _files_of(path: Path) -> list[RawFile]:
 
 
 def _stem(name: str) -> str:
-    """The name of a file of drawings without its endings; empty if it is no such file."""
+    """The name of a file of drawings without its suffixes; empty for any other file."""
     name = name.removesuffix(".gz")
     stem = name.removesuffix(".csv").removesuffix(".ndjson")
     return stem if stem != name else ""
@@ -168,7 +169,7 @@ def test_file(params: Params, number: int) -> RawFile:
             files = _files_of(place)
             if len(files) != 1:
                 raise SketchstackError(
-                    f"{place} holds {len(files)} files of drawings in place of one; unpack {path.name} beside it."
+                    f"{place} holds {len(files)} files of drawings instead of one; unpack {path.name} beside it."
                 )
             return files[0]._replace(number=number, word=None)
     raise SketchstackError(f"the test file {path} is missing; fetch it with `make data NAME={params.profile}`.")
@@ -176,10 +177,10 @@ def test_file(params: Params, number: int) -> RawFile:
 
 @contextmanager
 def _opened(raw: RawFile) -> Iterator[Stream]:
-    """The text of a file, unpacked.
+    """The uncompressed text of a file.
 
     Raises:
-        SketchstackError: a packed file breaks off or is damaged.
+        SketchstackError: a compressed file is truncated or damaged.
     """
     with ExitStack() as files:
         try:
@@ -196,14 +197,14 @@ def _opened(raw: RawFile) -> Iterator[Stream]:
 
 
 def _damaged(raw: RawFile | Path, error: Exception) -> SketchstackError:
-    return SketchstackError(f"{raw} cannot be unpacked to its end ({error}); fetch it again with `make data`.")
+    return SketchstackError(f"{raw} is damaged and cannot be unpacked ({error}); fetch it again with `make data`.")
 
 
 def layout_of(raw: RawFile) -> Layout:
-    """Look at a file's header and its first rows.
+    """Determine the layout of a file from its header and its first rows.
 
     Raises:
-        SketchstackError: the file cannot be read as a whole: no rows, a column is missing, another word's file.
+        SketchstackError: the file has no rows, has no such column, or is the file of another word.
     """
     in_csv = ".csv" in Path(raw.member or raw.path).suffixes
     with _opened(raw) as stream:
@@ -221,7 +222,7 @@ def layout_of(raw: RawFile) -> Layout:
             if rows >= SEARCHED or (rows >= FIRST and timed is not None):
                 break
     if not rows:
-        raise SketchstackError(f"{raw} has no rows; fetch it again with `make data`, or leave its word out.")
+        raise SketchstackError(f"{raw} has no rows; fetch it again with `make data`, or omit its word.")
     _check_first(raw, first[:FIRST])
     return Layout(columns, above, timed)
 

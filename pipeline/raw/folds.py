@@ -28,6 +28,7 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.logs import luxury
 from pipeline.foundation.params import Params
 from pipeline.foundation.places import places
+from pipeline.foundation.spreadsheets import cell_text, safe_row
 from pipeline.raw.corrections import CORRECTIONS
 from pipeline.raw.readers import TEST_SHARD, Read, Reject, first_test_part
 from pipeline.raw.spill import Parts
@@ -120,7 +121,7 @@ def _place(number: Any, line: Any) -> Any:
 
 def _no_test_rows(test: Read) -> SketchstackError:
     with test.rejects.open(newline="", encoding="utf-8") as file:
-        _, line, _, reason = next(csv.reader(file))
+        _, line, _, reason = map(cell_text, next(csv.reader(file)))
     return SketchstackError(
         f"{test.file} has no usable rows: {test.rows} read, all rejected, the first, line {line}, because {reason}; a "
         "test file must hold drawings. Fetch the competition's files again with `make data`."
@@ -128,12 +129,12 @@ def _no_test_rows(test: Read) -> SketchstackError:
 
 
 def rejects_copy() -> Path:
-    """A copy of rejects.csv that outlives a failed stage."""
+    """The path of a copy of rejects.csv that remains after a failed stage."""
     return places().logs / "rejects.csv"
 
 
 def write_rejects(path: Path, reads: Iterable[Read]) -> Counter[str]:
-    """Write rejects.csv (file, line, key_id, reason); return how often each kind of reason occurs."""
+    """Write rejects.csv (file, line, key_id, reason); returns the number of rows per kind of reason."""
     reasons: Counter[str] = Counter()
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -141,7 +142,7 @@ def write_rejects(path: Path, reads: Iterable[Read]) -> Counter[str]:
         for read in reads:
             with read.rejects.open(newline="", encoding="utf-8") as rejects:
                 shutil.copyfileobj(rejects, file)
-            writer.writerows(read.dropped)
+            writer.writerows(map(safe_row, read.dropped))
             reasons.update(read.reasons)
             reasons.update(reject.kind for reject in read.dropped)
     _copy_rejects(path)
@@ -155,10 +156,11 @@ def _copy_rejects(path: Path) -> None:
 
 
 def check_counts(rows: int, kept: int, reasons: Counter[str], max_rejected: float, rejects: Path) -> None:
-    """Print what became of the rows read, and stop if rows are missing or too many were rejected.
+    """Print the numbers of rows, and stop if rows are missing or too many were rejected.
 
     Raises:
-        SketchstackError: the rows in are not the rows out and the rejects, or more than `max_rejected` were rejected.
+        SketchstackError: rows in differ from rows out plus rejected rows, or a larger share than `max_rejected` was
+            rejected.
     """
     rejected = sum(reasons.values())
     print(f"{rows:,} rows in = {kept:,} rows out + {rejected:,} rejected", flush=True)
@@ -172,22 +174,22 @@ def check_counts(rows: int, kept: int, reasons: Counter[str], max_rejected: floa
         raise SketchstackError(
             f"{unwanted} of {rows} rows were rejected, more than shuffle.max_rejected ({max_rejected:.2%}): {common}. "
             f"The first is {_first_reject(rejects)}. "
-            f"{rejects_copy()} lists each with its file and line; mend the files or raise shuffle.max_rejected."
+            f"{rejects_copy()} lists each with its file and line; fix the files or raise shuffle.max_rejected."
         )
 
 
 def _first_reject(rejects: Path) -> str:
-    """The first line of rejects.csv that is not a correction, in words."""
+    """The place of the first row in rejects.csv that is not a correction, as text."""
     with rejects.open(newline="", encoding="utf-8") as file:
         row = next(row for row in csv.DictReader(file) if not row["reason"].startswith(str(CORRECTIONS)))
     return f"line {row['line']} of {row['file']}"
 
 
 def check_every_word(words: Words, counts: np.ndarray, reads: Sequence[Read]) -> None:
-    """Stop, before anything is trained, if a word has no rows to train on once a fold is held out.
+    """Stop, before any training, if a word has no training rows when some fold is held out.
 
     Raises:
-        SketchstackError: it names the word, its file and what became of the rows.
+        SketchstackError: names the word, its file and its numbers of rows.
     """
     without = counts.sum(axis=0) - counts  # (folds, num_words) rows of the other folds
     for label in np.flatnonzero((without == 0).any(axis=0)):

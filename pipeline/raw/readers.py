@@ -1,4 +1,4 @@
-"""Raw files → rows: blocks of lines by the compiled reader, odd lines by plain Python, rejects with reasons."""
+"""Raw files → rows: blocks of lines by the compiled reader, unusual lines by plain Python, rejects with reasons."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pipeline.drawings.words import Words
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.foundation.progress import progress_bar
+from pipeline.foundation.spreadsheets import safe_row
 from pipeline.raw.corrections import CORRECTIONS, DROPPED, Corrected
 from pipeline.raw.files import LONGEST_LINE, Block, Layout, RawFile, blocks
 from pipeline.raw.records import LONGEST_FIELD, BadRowError, checked_row, csv_record, json_record
@@ -29,7 +30,7 @@ TEST_SHARD = 65536  # rows of a test shard
 
 
 class Reject(NamedTuple):
-    """A row that was left out, as in rejects.csv. `line` counts from 1, the header included."""
+    """A rejected row, as in rejects.csv. `line` counts from 1, including the header."""
 
     file: str
     line: int
@@ -38,22 +39,22 @@ class Reject(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """The kind of its reason: what stands before the details."""
+        """The kind of its reason: the text before the details."""
         return self.reason.split(": ")[0]
 
 
 @dataclass
 class Read:
-    """What became of the rows of one raw file.
+    """The result of reading one raw file.
 
     Attributes:
         file: the raw file.
-        rejects: a CSV on disk of the rows that were refused, by line.
-        kept: rows that were taken, those included that turn out as duplicates.
-        reasons: how many rows were rejected, by kind of reason.
-        key_ids: int64 arrays, together those of the rows that were taken.
-        dropped: of those taken, the rows to leave out, because their key_id is taken or corrections.csv drops them.
-        corrected: numbers of the corrections that met their row.
+        rejects: a CSV on disk of the rejected rows, by line.
+        kept: number of accepted rows, including later duplicates.
+        reasons: number of rejected rows by kind of reason.
+        key_ids: int64 arrays, together the key_ids of the accepted rows.
+        dropped: accepted rows to leave out, because their key_id is repeated or corrections.csv drops them.
+        corrected: numbers of the corrections whose row was found.
     """
 
     file: RawFile
@@ -66,18 +67,18 @@ class Read:
 
     @property
     def rows(self) -> int:
-        """How many rows the file has."""
+        """The number of rows of the file."""
         return self.kept + sum(self.reasons.values())
 
 
 class RowReader:
-    """Reads the rows of one file, block by block: the compiled reader takes what it can, `records` sees to the rest.
+    """Reads the rows of one file, block by block: first by the compiled reader; `records` reads the lines it refuses.
 
     Args:
         raw: the file.
-        layout: how to read it.
+        layout: of the file.
         label: of its rows.
-        into: takes the rows.
+        into: receives the rows.
     """
 
     def __init__(self, raw: RawFile, layout: Layout, label: int, into: Gathered) -> None:
@@ -89,7 +90,7 @@ class RowReader:
         self._room = scratch(0, bool(layout.timed))
 
     def read(self, block: Block) -> Iterator[Reject]:
-        """Add a block's rows to those gathered; give the others, by line."""
+        """Add a block's rows to `into`; yields the rejected rows, by line."""
         if block.text is None:
             yield Reject(str(self.raw), block.first, "", f"line is longer than {LONGEST_LINE} bytes")
             return
@@ -106,7 +107,7 @@ class RowReader:
             yield from self._read_slowly(block.text[start:end].tobytes(), line)
 
     def _read_slowly(self, text: bytes, line: int) -> Iterator[Reject]:
-        if not text.strip():  # form feeds and the like, too, make a blank line
+        if not text.strip():  # form feeds and similar characters also make a blank line
             return
         key_id = ""
         try:
@@ -121,14 +122,14 @@ class RowReader:
 
 
 def read_file(raw: RawFile, layout: Layout, label: int, corrected: Corrected, into: Gathered, folder: Path) -> Read:
-    """Parse one raw file and gather its rows, corrected; `<file number>.rejects.csv` in the folder takes the others."""
+    """Parse one raw file and gather its corrected rows; rejected rows go to `<file number>.rejects.csv` in `folder`."""
     read, reader = Read(raw, folder / f"{raw.number:06d}.rejects.csv"), RowReader(raw, layout, label, into)
     # JSON can spell half a surrogate pair, which UTF-8 cannot hold.
     with read.rejects.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         rejects = csv.writer(file, lineterminator="\n")
         for block in blocks(raw, layout.above):
             for reject in reader.read(block):
-                rejects.writerow(reject)
+                rejects.writerow(safe_row(reject))
                 read.reasons[reject.kind] += 1
             newest = into.newest()
             read.key_ids.append(into.rows.key_id[newest].copy())
@@ -139,7 +140,7 @@ def read_file(raw: RawFile, layout: Layout, label: int, corrected: Corrected, in
 
 
 def correct(read: Read, rows: Rows, newest: slice, label: int, corrected: Corrected) -> None:
-    """Give the newest rows of a label the words that corrections say; note those to drop."""
+    """Apply the corrections to the newest rows of a label; note the rows to drop."""
     places, numbers = corrected.find(rows.key_id[newest], label)
     read.corrected += numbers.tolist()
     for place, becomes in zip((newest.start + places).tolist(), corrected.becomes[numbers].tolist(), strict=True):
@@ -153,7 +154,7 @@ def correct(read: Read, rows: Rows, newest: slice, label: int, corrected: Correc
 
 
 def by_hash(folds: int, shards: int) -> Callable[[Rows], np.ndarray]:
-    """Gives each training row its part, the shards of fold 0 first: fold and shard are both read off its hash."""
+    """A function that assigns each training row to a part, by hash: the part is a shard of a fold, fold 0 first."""
 
     def part_of(rows: Rows) -> np.ndarray:
         fold, shard = rows.hash % np.uint64(folds), rows.hash // np.uint64(folds) % np.uint64(shards)
@@ -163,7 +164,7 @@ def by_hash(folds: int, shards: int) -> Callable[[Rows], np.ndarray]:
 
 
 def by_line(first_part: int) -> Callable[[Rows], np.ndarray]:
-    """Gives each test row its part, the same number of rows per part, from `first_part` on."""
+    """A function that assigns each test row to a part from `first_part` on, with equally many rows per part."""
     counted = itertools.count()
 
     def part_of(rows: Rows) -> np.ndarray:
@@ -182,7 +183,7 @@ def read_files(
     corrected: Corrected,
     parts: Parts,
 ) -> list[Read]:
-    """Parse all files, several at a time, into the parts of shards. The last file is the test set's."""
+    """Parse all files, several at a time, into the parts of shards. The last file is the test set."""
     waiting = deque(sorted(zip(files, layouts, strict=True), key=lambda each: each[0].word is not None))  # test first
     reads: list[Read] = []
 
@@ -199,11 +200,11 @@ def read_files(
             training.spill()
             test.spill()
         finally:
-            waiting.clear()  # after a fault no other file need be read
+            waiting.clear()  # after an error the other files are not read
 
     start = time.monotonic()
     with progress_bar("shuffle", total=len(files), unit="file") as bar:
-        with ThreadPoolExecutor(params.threads) as pool:  # the kernels need no GIL; all end before a fault is told
+        with ThreadPoolExecutor(params.threads) as pool:  # kernels release the GIL; errors wait for all
             working = [pool.submit(work) for _ in range(params.threads)]
         for each in working:
             each.result()
@@ -224,20 +225,20 @@ def _speed(reads: Iterable[Read], start: float) -> str:
 
 
 def first_test_part(params: Params) -> int:
-    """The number of the first test shard: those of the folds come before it."""
+    """The number of the first test shard, after the shards of the folds."""
     return len(params.folds) * params.shuffle.shards
 
 
 def check_alike(files: Sequence[RawFile], layouts: Sequence[Layout]) -> bool:
-    """Whether the files hold raw drawings; one whose first rows do not tell is taken for what the others are.
+    """Whether the files hold raw drawings; a file whose first rows do not show it counts as the other files.
 
     Raises:
-        SketchstackError: some do, and others hold simplified ones.
+        SketchstackError: some files hold raw drawings, and others simplified drawings.
     """
     kinds = {layout.timed: str(file) for file, layout in zip(files, layouts, strict=True) if layout.timed is not None}
     if len(kinds) > 1:
         raise SketchstackError(
-            f"{kinds[True]} holds raw drawings and {kinds[False]} simplified ones: learners would see times in some "
-            "rows alone. Name files of one kind in params.yaml under data."
+            f"{kinds[True]} holds raw drawings and {kinds[False]} simplified ones, so only some rows would have "
+            "times. Name files of one kind in params.yaml under data."
         )
     return any(kinds)

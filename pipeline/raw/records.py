@@ -1,7 +1,7 @@
-"""A line of a raw file, read slowly and exactly: a row, or the reason why it is none.
+"""A line of a raw file, read slowly and exactly: a row, or the reason of its rejection.
 
-The compiled reader of `strokes` takes the lines that are spelled as Kaggle and Google spell them. What it refuses comes
-here, so this file alone says what a row is.
+The compiled reader of `strokes` reads lines in the usual spelling of Kaggle and Google. This module reads the lines
+that it refuses, and so defines what a valid row is.
 """
 
 from __future__ import annotations
@@ -19,25 +19,25 @@ import numpy as np
 from pipeline.drawings.strokes import FARTHEST, LATEST, LONGEST, MOST_POINTS, point_hash, scratch, simplify
 from pipeline.drawings.words import spell
 
-LONGEST_FIELD = 80  # characters of a field that a reject repeats
+LONGEST_FIELD = 80  # most characters of a field that a reason quotes
 INT64 = range(-(2**63), 2**63)
 COUNTRY = re.compile(r"[A-Z]{2}")
 STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
-INTEGER = re.compile(r"-?[0-9]{1,19}")  # int() would also read 1_0 and other scripts' digits
+INTEGER = re.compile(r"-?[0-9]{1,19}")  # int() also accepts 1_0 and digits of other scripts
 csv.field_size_limit(2**27)  # raw drawings reach megabytes
 
 
 class BadRowError(ValueError):
-    """A row that cannot be used; its text is the reason, in words fit for rejects.csv."""
+    """A row that cannot be used; its text is the reason for rejects.csv."""
 
 
 class Strokes(NamedTuple):
-    """One drawing's points, all strokes joined.
+    """The points of one drawing, with all strokes concatenated.
 
     Attributes:
         x, y: (points,) uint8.
         t: (points,) uint32 milliseconds; None for a simplified drawing.
-        stroke: (strokes,) uint16, points of each.
+        stroke: (strokes,) uint16, number of points of each stroke.
     """
 
     x: np.ndarray
@@ -89,11 +89,11 @@ def json_record(line: bytes) -> dict[str, Any]:
 
 
 def checked_row(record: dict[str, Any], word: str | None, timed: bool) -> Row:
-    """A row from a record.
+    """The row of a record.
 
     Args:
         record: fields by name.
-        word: the word that it must have; None in the test set.
+        word: the required word; None in the test set.
         timed: whether the file holds raw drawings.
 
     Raises:
@@ -113,7 +113,7 @@ def checked_row(record: dict[str, Any], word: str | None, timed: bool) -> Row:
 
 
 def decoded_drawing(record: dict[str, Any]) -> Any:
-    """The drawing of a record as JSON decodes it: a CSV holds it as a text.
+    """The drawing of a record, decoded from JSON: a CSV has it as text.
 
     Raises:
         BadRowError: it is not JSON.
@@ -128,11 +128,11 @@ def decoded_drawing(record: dict[str, Any]) -> Any:
 
 
 def check_drawing(drawing: Any) -> Strokes:
-    """Join the strokes of a decoded simplified drawing, `[[[x, ...], [y, ...]], ...]`.
+    """Concatenate the strokes of a decoded simplified drawing, `[[[x, ...], [y, ...]], ...]`.
 
     Raises:
-        BadRowError: no strokes, a stroke without points, x and y of unequal length, anything but whole numbers,
-            or a coordinate outside 0..255.
+        BadRowError: no strokes, a stroke without points, x and y of unequal length, a value that is not an integer, or
+            a coordinate outside 0..255.
     """
     xs, ys, lengths = [], [], []
     for x, y in _axes(drawing, ["x", "y"]):
@@ -146,7 +146,7 @@ def check_drawing(drawing: Any) -> Strokes:
 
 
 def _axes(drawing: Any, names: Sequence[str]) -> list[list[list[Any]]]:
-    """The strokes of a decoded drawing, each as many lists of equal length as there are names."""
+    """The strokes of a decoded drawing, each with one list per name, of equal length."""
     if not isinstance(drawing, list):
         raise BadRowError("drawing is not a list of strokes")
     if not drawing:
@@ -175,14 +175,14 @@ def _bytes(coordinates: list[Any]) -> bytes:
 def simplified(drawing: Any) -> Strokes:
     """Simplify a decoded raw drawing, `[[[x, ...], [y, ...], [t, ...]], ...]`, as Google made its simplified files.
 
-    Align to the top left, scale the longer side to 255, walk each stroke in steps of one pixel, thin it out by Ramer,
-    Douglas and Peucker's method with an epsilon of 2 pixels, round to the nearest pixel, halves to even. Source:
+    Align to the top left, scale the longer side to 255, sample each stroke in steps of one pixel, simplify it by the
+    Ramer-Douglas-Peucker method with an epsilon of 2 pixels, round to the nearest pixel, halves to even. Source:
     https://github.com/googlecreativelab/quickdraw-dataset#simplified-drawing-files-ndjson. A stroke of one point gets
-    two, as in Google's files. Each kept point has its time, read off the walk.
+    two points, as in Google's files. Each kept point has its interpolated time.
 
     Raises:
-        BadRowError: no strokes, a stroke without points, lists of unequal length, anything but finite numbers, a
-            coordinate or a time that no player can have made, or a stroke that runs on and on.
+        BadRowError: no strokes, a stroke without points, lists of unequal length, a value that is not a finite number,
+            an impossible coordinate or time, or a stroke that is too long.
     """
     strokes = _axes(drawing, ["x", "y", "t"])
     points = sum(len(x) for x, _, _ in strokes)
@@ -191,7 +191,7 @@ def simplified(drawing: Any) -> Strokes:
         values = [value for stroke in strokes for value in stroke[axis]]
         room.raw[axis, :points] = _finite(values, "time" if axis == 2 else "coordinate", *limits)
     room.lengths[: len(strokes)] = [len(x) for x, _, _ in strokes]
-    most = 2 * points + 2 * len(strokes)  # what is kept lies on either side of a corner, or is an end
+    most = 2 * points + 2 * len(strokes)  # kept points are next to a corner, or are ends
     x, y, t = np.empty(most, np.uint8), np.empty(most, np.uint8), np.empty(most, np.uint32)
     stroke = np.empty(len(strokes), np.uint16)
     end = simplify(room, len(strokes), x, y, t, 0, stroke, 0)
@@ -211,7 +211,7 @@ def _finite(values: list[Any], what: str, least: float, most: float) -> list[flo
 
 
 def hash_of(strokes: Strokes) -> int:
-    """64-bit xxHash of a drawing's points and strokes: the same drawing has the same hash wherever it comes from."""
+    """64-bit xxHash of a drawing's points and strokes: the same drawing has the same hash in any file format."""
     x, y, _, stroke = strokes
     room = np.empty((len(x) + len(stroke) + 4) // 4 * 8, np.uint8)
     return int(point_hash(x, y, 0, len(x), stroke, 0, len(stroke), room))

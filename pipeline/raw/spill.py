@@ -1,7 +1,7 @@
-"""Rows on their way from raw files to shards: gathered in memory, spilled to part files, joined into shards.
+"""Rows between raw files and shards: gathered in memory, spilled to part files, joined into shards.
 
-A part holds the rows of one shard-to-be. Several threads fill the parts at once, so the order within a part means
-nothing; `join` gives it one.
+A part holds the rows of one future shard. Several threads fill the parts concurrently, so the order within a part is
+arbitrary; `join` sorts it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pipeline.drawings.strokes import NO_TIME, Rows
 from pipeline.foundation.errors import SketchstackError
 from pipeline.raw.records import Row, Strokes, hash_of
 
-ROWS = 2**16  # rows a thread gathers before it spills them
+ROWS = 2**16  # rows that a thread gathers before it spills them
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 COUNTRIES = pa.array([first + second for first in LETTERS for second in LETTERS])
 
@@ -36,7 +36,7 @@ _PLAIN = [name for name in _TYPES if name not in _LISTS and name not in _LISTS.v
 
 
 def empty_rows(rows: int, points: int, strokes: int, timed: bool) -> Rows:
-    """Room for given numbers of rows, points and strokes; memory that is not touched costs nothing."""
+    """Empty arrays for these numbers of rows, points and strokes; memory that is never written is not allocated."""
     sizes = {"points": rows + 1, "strokes": rows + 1, "x": points, "y": points, "t": points if timed else 0}
     sizes["stroke"] = strokes
     found = Rows(**{name: np.empty(sizes.get(name, rows), kind) for name, kind in _TYPES.items()})
@@ -45,7 +45,7 @@ def empty_rows(rows: int, points: int, strokes: int, timed: bool) -> Rows:
 
 
 def put_row(rows: Rows, place: int, file: int, line: int, label: int, row: Row) -> None:
-    """Write a row that `records` read to a place of rows that has room for it."""
+    """Write a row from `records` to a position of `rows`, which must have capacity for it."""
     stamp, strokes = row.timestamp, row.strokes
     rows.file[place], rows.line[place], rows.key_id[place], rows.word[place] = file, line, row.key_id, label
     rows.countrycode[place] = -1
@@ -62,7 +62,7 @@ def put_row(rows: Rows, place: int, file: int, line: int, label: int, row: Row) 
 
 
 def picked(rows: Rows, order: np.ndarray) -> Rows:
-    """Some of the rows in another order, in arrays of their own."""
+    """Rows in the given order, copied to new arrays."""
     points = _picked_offsets(rows.points, order)
     strokes = _picked_offsets(rows.strokes, order)
     found = empty_rows(len(order), points[-1], strokes[-1], timed=len(rows.t) > 0)
@@ -81,8 +81,8 @@ def _picked_offsets(offsets: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 @numba.njit(nogil=True, cache=True)
 def _copy_lists(source, offsets, order, target):  # type: ignore[no-untyped-def]
-    """Copy the lists order[0], order[1], ... of `source` to `target`, one behind the other."""
-    into = np.uint64(0)  # unsigned places are copied several at a time: four times as fast
+    """Copy the lists order[0], order[1], ... of `source` to `target`, one after the other."""
+    into = np.uint64(0)  # with unsigned indices the loop is vectorised: four times as fast
     for row in order:
         start, count = np.uint64(offsets[row]), np.uint64(offsets[row + 1] - offsets[row])
         for place in range(count):
@@ -100,7 +100,7 @@ class Parts:
     """Part files in a folder, appended to by several threads.
 
     Args:
-        folder: takes `<part>.arrows`.
+        folder: for the files `<part>.arrows`.
         timed: whether each point has its time.
     """
 
@@ -149,7 +149,7 @@ class Parts:
         return self.folder / f"{part}.arrows"
 
     def rows_with(self, key_ids: np.ndarray) -> Iterator[tuple[int, int, int, int]]:
-        """(key_id, hash, file, line) of each row whose key_id is among those; call it once all rows are added."""
+        """(key_id, hash, file, line) of each row with one of these key_ids; call it after all rows are added."""
         for part in self._writers:
             for batch in pa.ipc.open_stream(pa.memory_map(str(self._path(part)))):
                 found = np.isin(mapped_array(batch["key_id"], np.int64), key_ids)
@@ -165,7 +165,7 @@ class Parts:
             table = pa.ipc.open_stream(pa.memory_map(str(self._path(part)))).read_all().combine_chunks()
         except pa.ArrowInvalid as error:
             raise SketchstackError(
-                f"a shard would hold more points than one can count ({error}); raise shuffle.shards in params.yaml."
+                f"a shard would hold too many points ({error}); raise shuffle.shards in params.yaml."
             ) from None
         columns = {name: table[name].chunk(0) for name in table.column_names}
         found = {name: mapped_array(columns[name], _TYPES[name]) for name in _PLAIN} | {"t": np.empty(0, np.uint32)}
@@ -202,18 +202,18 @@ class Parts:
 
 
 def _countries(codes: np.ndarray) -> pa.DictionaryArray:
-    """Two-letter codes by their numbers, as a dictionary of those that occur, in alphabetical order."""
+    """Two-letter country codes from their numbers, as a dictionary array with the codes in alphabetical order."""
     known = np.unique(codes[codes >= 0])
     places = pa.array(np.searchsorted(known, codes).astype(np.int16), mask=codes < 0)
     return pa.DictionaryArray.from_arrays(places, COUNTRIES.take(pa.array(known)))
 
 
 class Gathered:
-    """Rows that a thread gathers from one file after another until they are worth spilling.
+    """Rows that a thread gathers from its files until there are enough to spill.
 
     Args:
-        parts: takes them.
-        part_of: the part of each row.
+        parts: receives the rows.
+        part_of: rows → the part of each row.
     """
 
     def __init__(self, parts: Parts, part_of: Callable[[Rows], np.ndarray]) -> None:
@@ -222,7 +222,7 @@ class Gathered:
         self.rows = empty_rows(0, 0, 0, parts.timed)
 
     def make_room(self, rows: int, points: int, strokes: int) -> None:
-        """Make sure that so many more fit behind row `filled`, spilling what is there if need be."""
+        """Ensure capacity for these numbers of rows, points and strokes after row `filled`; spills rows if needed."""
         at = self.filled
         fits = at + rows <= len(self.rows.line) and self.rows.points[at] + points <= len(self.rows.x)
         if at >= ROWS or not fits or self.rows.strokes[at] + strokes > len(self.rows.stroke):
@@ -232,7 +232,7 @@ class Gathered:
             self.rows = empty_rows(*most, self.parts.timed)
 
     def spill(self) -> None:
-        """Append what was gathered to the parts."""
+        """Append the gathered rows to the parts."""
         if self.filled:
             count = self.filled
             ends = {"points": self.rows.points[count], "strokes": self.rows.strokes[count]}
@@ -244,7 +244,7 @@ class Gathered:
         self.filled = self._told = 0
 
     def newest(self) -> slice:
-        """The places of the rows gathered since the last call; call it after each block, before a spill."""
+        """The positions of the rows gathered since the last call; call it after each block, before a spill."""
         newest = slice(self._told, self.filled)
         self._told = self.filled
         return newest

@@ -1,4 +1,4 @@
-"""What a report is made of, before it becomes HTML or Markdown."""
+"""The blocks of a report, before they become HTML or Markdown."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any, NamedTuple
 
 
 class Palette(NamedTuple):
-    """Colours of a chart, as matplotlib takes them.
+    """Colours of a chart, in matplotlib's format.
 
     Attributes:
-        ink: of text and axes.
-        faint: of grids and what is beside the point.
-        paper: behind it all.
-        series: of what is told apart, without red beside green.
+        ink: text and axes.
+        faint: grids and secondary marks.
+        paper: background.
+        series: data series, distinct for colour-blind readers.
     """
 
     ink: str
@@ -38,12 +38,12 @@ class Table:
     """A table.
 
     Attributes:
-        caption: what it shows.
-        columns: headings; the first column is text, the others are numbers.
+        caption: a description of the table.
+        columns: headings; the first column is text, the other columns are numbers.
         rows: cells as text.
-        strong: numbers of the rows to bring out.
-        wide: it takes a line of its own.
-        text: all its cells are text.
+        strong: numbers of the rows to emphasise.
+        wide: whether it takes the full width.
+        text: whether all cells are text.
     """
 
     caption: str
@@ -59,12 +59,12 @@ class Chart:
     """A plot.
 
     Attributes:
-        name: of its file, and unique in the report.
-        alt: what it says, for those who do not see it.
-        caption: below it.
+        name: of its file; unique in the report.
+        alt: text alternative.
+        caption: the text below the chart.
         draw: palette → matplotlib figure.
-        wide: it takes a line of its own.
-        drawn: what `draw` came to, as the page takes it: SVG or PNG.
+        wide: whether it takes the full width.
+        drawn: the result of `draw` as SVG or PNG.
     """
 
     name: str
@@ -77,7 +77,7 @@ class Chart:
 
 @dataclass(frozen=True)
 class Missing:
-    """What a run that is not finished cannot show, and what to do about it."""
+    """A note on a missing part of an unfinished run, and how to make it."""
 
     text: str
 
@@ -86,9 +86,9 @@ class Picture(NamedTuple):
     """A drawing.
 
     Attributes:
-        png: its picture.
-        alt: what it says, for those who do not see it.
-        lines: below it.
+        png: the bytes of its picture.
+        alt: text alternative.
+        lines: of text below the picture.
     """
 
     png: bytes
@@ -101,9 +101,9 @@ class Pictures:
     """Drawings side by side.
 
     Attributes:
-        name: the beginning of their files' names, unique in the report.
-        caption: above them.
-        pictures: in their order.
+        name: prefix of their file names; unique in the report.
+        caption: the text above the pictures.
+        pictures: in order.
     """
 
     name: str
@@ -123,5 +123,5 @@ class Section:
 
     @property
     def anchor(self) -> str:
-        """Where links lead."""
+        """The target of links to this section."""
         return "".join(letter if letter.isalnum() else "-" for letter in self.title.lower())

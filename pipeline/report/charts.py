@@ -1,4 +1,4 @@
-"""Plots by matplotlib: as SVG whose colours are the page's, light or dark, or as PNG."""
+"""Plots by matplotlib: as SVG that uses the page's light or dark colours, or as PNG."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 
 from pipeline.report.blocks import LIGHT, Chart, Palette
 
-WIDTH = 4.0  # inches: in a column of 300 pixels its text can still be read
+WIDTH = 4.0  # inches: text stays readable in a column of 300 pixels
 DPI = 200
-# Colours that no chart has by itself stand for the page's, which CSS sets for light and dark.
+# Placeholder colours, replaced by colours that the page's CSS sets for light and dark.
 NAMES = ("ink", "faint", "paper", *(f"series-{number}" for number in range(len(LIGHT.series))))
 STAND_INS = {name: f"#0{number:x}f1e{number:x}" for number, name in enumerate(NAMES)}
 PAGE = Palette(STAND_INS["ink"], STAND_INS["faint"], STAND_INS["paper"], tuple(STAND_INS[name] for name in NAMES[3:]))
@@ -51,7 +51,7 @@ def svg(chart: Chart) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r'(<svg [^>]*?) (?:width|height)="[^"]*"', r"\1", text)
     text = re.sub(r'(<svg [^>]*?) (?:width|height)="[^"]*"', r"\1", text)
-    text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{chart.name}-", text)  # ids are the page's, not the picture's
+    text = re.sub(r'\b(id="|href="#|url\(#)', rf"\g<1>{chart.name}-", text)  # ids must be unique in the page
     return text.replace("<svg ", '<svg aria-hidden="true" focusable="false" ', 1)
 
 

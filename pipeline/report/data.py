@@ -1,4 +1,4 @@
-"""The section about the data: how many rows, from where, what was rejected, and whether train and test differ."""
+"""The section about the data: numbers of rows, their origin, rejected rows, and whether train and test differ."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from pipeline.report.run import Run, columns
 from pipeline.report.statistics import LEAST_COMPARED, STATISTICS, UNITS, statistics_of, two_sample_test
 from pipeline.stacking.scoreboard import SUPER
 
-COUNTRIES = 12  # shown; the others are one row
-MOST_ROWS = 200_000  # of the training rows whose strokes are measured
-SIZES = 2  # of the statistics, the last: nearly all drawings are as wide or as high as the canvas
-DIFFER = 0.01  # p-value below which train and test are said to differ
+COUNTRIES = 12  # shown; all other countries are one row
+MOST_ROWS = 200_000  # most training rows whose strokes are measured
+SIZES = 2  # the last two statistics, width and height: one of them equals the canvas in nearly all drawings
+DIFFER = 0.01  # train and test differ if the p-value is below this
 
 
 def data(run: Run) -> list[Block]:
@@ -35,11 +35,9 @@ def data(run: Run) -> list[Block]:
     rejected = [[reason, f"{rows:,}"] for reason, rows in summary["rejected"].items()] or [["none", "0"]]
     named = (("fewest", counts.min()), ("median", np.median(counts)), ("most", counts.max()))
     blocks: list[Block] = [
-        Table(f"Rows of each part, of {summary['rows_in']:,} that came in", ["part", "rows"], parts),
-        Table(
-            f"Rows that were rejected, by reason; {places().folds}/rejects.csv names each", ["reason", "rows"], rejected
-        ),
-        Table("Training rows a word", ["word with", "rows"], [[name, f"{rows:,.0f}"] for name, rows in named]),
+        Table(f"Rows of each part, from {summary['rows_in']:,} raw rows", ["part", "rows"], parts),
+        Table(f"Rejected rows by reason; {places().folds}/rejects.csv lists them all", ["reason", "rows"], rejected),
+        Table("Training rows per word", ["word with", "rows"], [[name, f"{rows:,.0f}"] for name, rows in named]),
     ]
     precision = _precision(run)
     blocks += _recognised(run, precision)
@@ -49,7 +47,7 @@ def data(run: Run) -> list[Block]:
 
 
 def _precision(run: Run) -> pd.Series | None:
-    """The SuperLearner's precision on each OOF row, if it is there and of the rows of the folds."""
+    """The SuperLearner's precision on each OOF row, if it is available and has the rows of the folds."""
     try:
         side, _ = run.guesses(SUPER), run.shards
     except SketchstackError:
@@ -70,7 +68,7 @@ def _recognised(run: Run, precision: pd.Series | None) -> Iterator[Block]:
         for value, name in names
         if counts[value]
     ]
-    caption = "Training drawings that the game recognised while they were drawn, and the SuperLearner's MAP@3 on them"
+    caption = "Training drawings by whether the game recognised them, and the SuperLearner's MAP@3 on them"
     yield Table(caption, ["in the game", "rows", "share", "MAP@3"], rows)
 
 
@@ -88,9 +86,9 @@ def _countries(run: Run, precision: pd.Series | None) -> Iterator[Block]:
     rest, rest_of_test = (counts.total() - sum(counts[country] for country in most) for counts in (train, test))
     if rest:
         shares = [f"{rest / train.total():.1%}", f"{rest_of_test / max(of_test, 1):.1%}"]
-        rows.append([f"{len(train) - len(most)} others", f"{rest:,}", *shares, ""])
-    caption = "Where training drawings come from, the share of the test set's, and the SuperLearner's MAP@3 on them"
-    missing = f"; of {unknown:,} rows it is not known" if unknown else ""
+        rows.append([f"{len(train) - len(most)} other countries", f"{rest:,}", *shares, ""])
+    caption = "Countries of the training drawings, their share in the test set, and the SuperLearner's MAP@3"
+    missing = f"; not known for {unknown:,} rows" if unknown else ""
     yield Table(f"{caption}{missing}", ["country", "rows", "share", "share, test", "MAP@3"], rows)
 
 
@@ -103,7 +101,7 @@ def _counted(folders: list[str]) -> Counter[str | None]:
 
 
 def _filled(column: pd.Series) -> pd.Series:
-    """Values as text, `None` where there is none: a group of its own."""
+    """Values as text; missing values become the text `None`, which is its own group."""
     return column.astype(object).where(column.notna(), None).map(str)
 
 
@@ -112,7 +110,7 @@ def _score(value: float | None) -> str:
 
 
 def _strokes(run: Run) -> Iterator[Block]:
-    """Statistics of the strokes of train and test, beside each other."""
+    """Statistics of the strokes of train and test, side by side."""
     share = -(-MOST_ROWS // len(run.folds))
     train = np.concatenate([statistics_of(each.first(share)) for each in run.folds])
     test = statistics_of(run.test_shards)
@@ -121,11 +119,11 @@ def _strokes(run: Run) -> Iterator[Block]:
         statistic, p_value = two_sample_test(train, test, run.params.seed)
         found = f"p = {p_value:.2g} (statistic {statistic:.0f})"
         yield Paragraph(
-            f"Train and test differ in their strokes: the two-sample test of their mean embeddings has {found}. The "
-            "table shows in what."
+            f"Train and test differ in their strokes: the two-sample test of their mean embeddings has {found}. See "
+            "the table for the differences."
             if p_value < DIFFER
-            else f"Nothing tells train and test apart by their strokes: the two-sample test of their mean embeddings "
-            f"has {found}."
+            else f"Train and test do not differ measurably in their strokes: the two-sample test of their mean "
+            f"embeddings has {found}."
         )
     rows = []
     for column in seen:
@@ -133,8 +131,7 @@ def _strokes(run: Run) -> Iterator[Block]:
         medians = [f"{np.median(side[:, column]):,.0f}" for side in (train, test)]
         rows.append([UNITS[STATISTICS[column]], *medians, f"{gap.statistic:.3f}", f"{gap.pvalue:.2g}"])
     caption = (
-        f"Drawings of the test set and {len(train):,} of the training set: the largest gap of their distributions, its "
-        "p-value"
+        f"Test drawings and {len(train):,} training drawings: the largest gap between their distributions, its p-value"
     )
     yield Table(caption, ["figure", "median, train", "median, test", "gap", "p"], rows)
     for column in seen[:-SIZES]:
@@ -157,6 +154,6 @@ def _histogram(train: np.ndarray, test: np.ndarray, name: str) -> Chart:
         axes.legend(frameon=False, labelcolor=palette.ink)
         return made
 
-    said = f"median {np.median(train):,.0f}, 99 in a hundred have at most {top:,.0f}"
-    caption = f"{UNITS[name]} a drawing: {said}"
+    said = f"median {np.median(train):,.0f}, 99% have at most {top:,.0f}"
+    caption = f"{UNITS[name]} per drawing: {said}"
     return Chart(f"data-{name}", f"Histograms of train and test: {caption}.", caption, draw)

@@ -1,4 +1,4 @@
-"""A report as one HTML file that needs nothing else: no network, no script, light or dark as the reader's system is."""
+"""A report as one self-contained HTML file: no network, no script, light or dark as the reader's system."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ def page(title: str, summary: str, sections: Sequence[Section]) -> str:
     """The whole page.
 
     Args:
-        title: its heading.
-        summary: a sentence below it.
-        sections: in their order, their charts drawn as SVG.
+        title: the heading.
+        summary: a sentence below the heading.
+        sections: in order, their charts drawn as SVG.
     """
     from jinja2 import Environment, FileSystemLoader
 
@@ -31,7 +31,7 @@ def page(title: str, summary: str, sections: Sequence[Section]) -> str:
 
 
 def with_code(text: str) -> Any:
-    """Text with what stands in backticks as code, the rest escaped."""
+    """Escaped HTML of a text, with parts in backticks as code."""
     from markupsafe import Markup, escape
 
     parts = [escape(part) for part in text.split("`")]
@@ -41,5 +41,5 @@ def with_code(text: str) -> Any:
 
 
 def kind(block: Block) -> str:
-    """What a block is, by name."""
+    """The name of a block's kind, for the template."""
     return type(block).__name__

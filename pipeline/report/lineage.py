@@ -1,4 +1,4 @@
-"""The sections about where it all comes from: what a run was made from and with, its times, the ledger."""
+"""The sections about lineage: inputs and environment of a run, its times, the ledger."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ from pipeline.submissions import ledger
 
 LOCK = Path("dvc.lock")
 HASH = 12  # digits shown
-LABELLED = 6  # points of a plot that are labelled with their name
+LABELLED = 6  # points of a plot that get a name label
 
 
 def lineage(run: Run) -> list[Block]:
-    """What the run was made from, on what, in which time and for what."""
+    """The inputs, environment, params, times and price of the run."""
     made_from = [["commit", _commit()], ["profile", run.params.profile], ["seed", str(run.params.seed)]]
     made_from += [[name, value[:HASH]] for name, value in _data_hashes(run)]
     machine = [[name, value] for name, value in environment().items()]
     params = [[name, value] for name, value in _flat(run)]
     return [
-        Table("Made from; data by the first digits of their hashes", ["what", "value"], made_from, text=True),
-        Table("Made with", ["what", "version"], machine, text=True),
+        Table("Inputs; data by the first digits of their hashes", ["what", "value"], made_from, text=True),
+        Table("Environment", ["what", "version"], machine, text=True),
         _costs(run),
-        Table("Params in force, of what takes part", ["param", "value"], params, wide=True, text=True),
+        Table("Params in force, without unused learners", ["param", "value"], params, wide=True, text=True),
     ]
 
 
 def _data_hashes(run: Run) -> Iterator[tuple[str, str]]:
-    """The raw files as DVC knows them, and what the folds list of their shards."""
+    """The hash of the raw files by DVC, and the hash of the folds' list of shards."""
     raw, pointer = run.params.data.folder, Path(f"{run.params.data.folder}.dvc")
     if pointer.exists():
         yield raw, yaml.safe_load(pointer.read_text())["outs"][0]["md5"]
@@ -55,7 +55,7 @@ def _data_hashes(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _flat(run: Run) -> Iterator[tuple[str, str]]:
-    """Params by their dotted names, without those of learners that take no part."""
+    """Params by their dotted names, without those of unused learners."""
     params = run.params.model_dump()
     taking_part = {*run.params.ensemble, *run.params.pseudo.learners}
     params["learners"] = {name: block for name, block in params["learners"].items() if name in taking_part}
@@ -68,7 +68,7 @@ def _commit() -> str:
 
 
 def _costs(run: Run) -> Table:
-    """The time of each stage, its share, and its price where an hour's is known."""
+    """The time of each stage, its share, and its price if the price of an hour is known."""
     times = list(_times(run))
     total = sum(seconds for _, seconds in times if seconds is not None)
     rows = []
@@ -79,7 +79,7 @@ def _costs(run: Run) -> Table:
             price = "" if run.hourly is None else f"{seconds / 3600 * run.hourly:,.2f}"
             rows.append([name, f"{seconds:,.0f}", f"{seconds / max(total, 1e-9):.1%}", price])
     columns = ["stage", "seconds", "share"]
-    caption = "The time of the stages that take some, by the clock, as logs/ noted it last"
+    caption = "Wall time of the slow stages, from their last run in logs/"
     if run.hourly is None:
         return Table(caption, columns, [row[:-1] for row in rows], frozenset({len(times)}))
     columns, caption = [*columns, "price"], f"{caption}, and its price at {run.hourly:g} an hour"
@@ -87,7 +87,7 @@ def _costs(run: Run) -> Table:
 
 
 def _times(run: Run) -> Iterator[tuple[str, float | None]]:
-    """Seconds of each stage that notes them, as it did last; None if logs/ has none."""
+    """Seconds of the last run of each stage that logs them; None if logs/ has none."""
     shuffled, stacked = places().logs / "shuffle.json", places().logs / "stack" / "seconds.json"
     yield "shuffle", seconds_of(shuffled).get("seconds")
     for name in run.params.base_learners:
@@ -97,7 +97,7 @@ def _times(run: Run) -> Iterator[tuple[str, float | None]]:
 
 
 def against_the_leaderboard(run: Run) -> list[Block]:
-    """Out of fold against the leaderboard: the ledger, and the test labels where they are known."""
+    """Out-of-fold scores against the leaderboard: the ledger, and the test labels if they are known."""
     entries = ledger.read_ledger()
     points = [(entry.name, float(entry.oof_map3), float(entry.public)) for entry in entries if entry.public]
     blocks: list[Block] = []
@@ -112,14 +112,14 @@ def against_the_leaderboard(run: Run) -> list[Block]:
             for entry in entries
         ]
         columns = ["submission", "commit", "MAP@3 out of fold", "95% interval", "public", "private"]
-        blocks.append(Table("Submissions as they were sent, oldest first", columns, rows, wide=True))
+        blocks.append(Table("Sent submissions, oldest first", columns, rows, wide=True))
     else:
         blocks.append(Missing(f"{ledger.LEDGER} has no submission yet: `make submit` sends the best one."))
     return blocks
 
 
 def _tested() -> Iterator[tuple[str, float, float]]:
-    """Name, MAP@3 out of fold and on the test set of each submission, where the labels are known."""
+    """Name, MAP@3 out of fold and on the test set of each submission, if the labels are known."""
     scores = [places().reports / name for name in ("out_of_fold.json", "test.json")]
     if all(place.exists() for place in scores):
         oof, test = (json.loads(place.read_text()) for place in scores)
@@ -144,11 +144,11 @@ def _against(name: str, points: Sequence[tuple[str, float, float]], label: str) 
 
     best, rank = ordered[0], _rank_correlation(points)
     alt = f"{label} against MAP@3 out of fold, {len(points)} submissions; best is {best[0]} with {best[2]:.4f}{rank}."
-    return Chart(f"against-{name}", alt, f"{len(points)} submissions{rank}. A point a submission.", draw)
+    return Chart(f"against-{name}", alt, f"{len(points)} submissions{rank}. One point per submission.", draw)
 
 
 def _rank_correlation(points: Sequence[tuple[str, float, float]]) -> str:
-    """How alike both scores rank the submissions, as words; nothing where one score is the same for all."""
+    """The rank correlation of both scores, as text; empty if one score is the same for all submissions."""
     _, oof, other = zip(*points, strict=True)
     if len(points) < 3 or len(set(oof)) == 1 or len(set(other)) == 1:
         return ""

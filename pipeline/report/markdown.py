@@ -1,4 +1,4 @@
-"""A report as Markdown beside its pictures, to post."""
+"""A report as a Markdown file with pictures, for posting."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def write(title: str, summary: str, sections: Sequence[Section], folder: Path) -
 
 
 def plain(text: str) -> str:
-    """Text in which nothing is Markdown or HTML."""
+    """Text with Markdown and HTML escaped."""
     return re.sub(r"([\\\[\]<>|*#])", r"\\\1", text)
 
 
 def _pictures(block: Pictures, folder: Path) -> Iterator[str]:
-    """Write the pictures; a line each."""
+    """Write the pictures; yields one line each."""
     for number, picture in enumerate(block.pictures):
         name = f"{block.name}-{number}.png"
         (folder / name).write_bytes(picture.png)

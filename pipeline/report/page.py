@@ -11,7 +11,6 @@ from pathlib import Path
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.contents import check_replaceable, own_folder
 from pipeline.foundation.errors import SketchstackError, refused_by_the_system
-from pipeline.foundation.logs import note
 from pipeline.foundation.places import places
 from pipeline.report import data, html, lineage, markdown, scores, suspects, words
 from pipeline.report.blocks import Block, Chart, Missing, Section
@@ -77,7 +76,8 @@ def write_page(run: Run) -> None:
     place = places().reports / "report.html"
     with whole_file(place) as file:
         file.write_text(html.page(_title(run), summary(run), sections), encoding="utf-8")
-    note(places().logs / "closing.json", {"text": closing(run)})
+    with whole_file(places().reports / "summary.txt") as file:
+        file.write_text(closing(run) + "\n", encoding="utf-8")
     print(closing(run))
     _check_made(sections)
 

@@ -1,4 +1,4 @@
-"""A run as a report reads it: whatever of it is there."""
+"""A run as the report reads it; parts may be missing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from pipeline.comparison.contenders import Contender, read
+from pipeline.comparison.candidates import Candidate, read
 from pipeline.drawings.shards import TEST, Shards, open_shards
 from pipeline.drawings.words import Words, load_words
 from pipeline.foundation.contents import intact
@@ -27,7 +27,7 @@ from pipeline.submissions.sources import mapped
 
 
 class NotThereError(SketchstackError):
-    """A part of the run that is not finished; its text says which, and what makes it."""
+    """A part of the run is not finished; the text names it and the command that makes it."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Run:
 
     Attributes:
         params: those in force.
-        hourly: what an hour of the machine costs, in any currency; None if not known.
+        hourly: price of an hour of the machine, in any currency; None if not known.
     """
 
     params: Params
@@ -55,7 +55,7 @@ class Run:
         return pd.read_csv(self.made(places().meta / "fold_scores.csv", "stack"))
 
     def _noted(self, name: str) -> dict[str, Any]:
-        """A block that the stack has written."""
+        """The content of a JSON file of the stack."""
         found: dict[str, Any] = json.loads(self.made(places().meta / f"{name}.json", "stack").read_text())
         return found
 
@@ -71,12 +71,12 @@ class Run:
 
     @property
     def learners(self) -> list[str]:
-        """Those of the names that are base learners."""
+        """The names that are base learners."""
         return [name for name in self.scores if self.kinds[name] == "base"]
 
     @cached_property
     def weights(self) -> dict[str, dict[str, float]]:
-        """How much each member counts, by what combines them."""
+        """The weight of each member, by the name of their combination."""
         return self._noted("weights")
 
     @cached_property
@@ -89,11 +89,11 @@ class Run:
         """(N,) int64 of the OOF rows."""
         return np.load(self.made(places().meta / "labels.npy", "stack")).astype(np.int64)
 
-    def guesses(self, name: str) -> Contender:
+    def guesses(self, name: str) -> Candidate:
         """The OOF guesses of a name.
 
         Raises:
-            SketchstackError: they are not there, of other rows than the stack, or a prediction failed.
+            SketchstackError: they are missing, their rows are not those of the stack, or a prediction failed.
         """
         if name not in self._guesses:
             self.made(places().meta / "scores.json", "stack")
@@ -107,12 +107,12 @@ class Run:
         return found
 
     @cached_property
-    def _guesses(self) -> dict[str, Contender | SketchstackError]:
-        """What was read, and what could not be."""
+    def _guesses(self) -> dict[str, Candidate | SketchstackError]:
+        """Guesses that were read, or the error of reading them."""
         return {}
 
     def readable(self, names: Iterable[str]) -> list[str]:
-        """Those of the names whose OOF guesses can be had."""
+        """The names whose OOF guesses are available."""
         return [name for name in names if self._can_read(name)]
 
     def _can_read(self, name: str) -> bool:
@@ -141,7 +141,7 @@ class Run:
         if not np.array_equal(found.key_id, np.load(self.made(places().meta / "rows.npy", "stack"))):
             raise SketchstackError(
                 f"{places().folds} holds other rows than {places().meta} was made from: raw files, corrections, folds "
-                "or oof.max_rows have changed since. `dvc repro` makes both again."
+                "or oof.max_rows have changed since then. Run `dvc repro` to make both again."
             )
         return found
 
@@ -170,10 +170,10 @@ class Run:
         return np.concatenate(found).astype(np.float32)
 
     def oof(self, name: str) -> list[np.ndarray]:
-        """The OOF probabilities of a name, in parts of rows that follow each other, memory-mapped.
+        """The OOF probabilities of a name, memory-mapped, in consecutive parts of rows.
 
         Raises:
-            SketchstackError: as of `guesses`, which looks them through.
+            SketchstackError: as `guesses`, which checks them.
         """
         self.guesses(name)
         if (places().base / name).is_dir():
@@ -193,7 +193,7 @@ class Run:
         return np.concatenate(sure), np.concatenate(first) == self.labels
 
     def curves(self, name: str) -> dict[int, pd.DataFrame]:
-        """epoch, learning_rate, loss and top1 of each fold that is trained."""
+        """epoch, learning_rate, loss and top1 of each trained fold."""
         files = {fold: places().curves / name / f"fold{fold}.csv" for fold in self.params.folds}
         found = {fold: pd.read_csv(file) for fold, file in files.items() if file.exists()}
         return {fold: curve for fold, curve in found.items() if len(curve)}

@@ -19,8 +19,8 @@ from pipeline.stacking.metalearners._base import evenly_spread
 from pipeline.stacking.scoreboard import SUPER
 
 SAMPLES = 2000  # bootstrap samples of an interval
-MOST_ROWS = 20_000  # looked at for a reliability diagram
-MARKERS = ("D", "s", "o")  # of the kinds, in their order
+MOST_ROWS = 20_000  # most rows of a reliability diagram
+MARKERS = ("D", "s", "o")  # of the kinds, in order
 KIND = {"super": "SuperLearner", "meta": "meta-learner", "base": "learner"}
 
 
@@ -33,8 +33,8 @@ def leaderboard(run: Run) -> list[Block]:
     ]  # fmt: skip
     caption = (
         f"Out of fold, {len(run.labels):,} rows of {len(run.words)} words. The interval is over rows; the weight is "
-        f"that in the SuperLearner; seconds are those of fitting and predicting all folds, drawings/s those of "
-        f"predicting, as logs/ noted them last."
+        f"in the SuperLearner; seconds are for fitting and predicting all folds, drawings/s for predicting, from the "
+        f"last run in logs/."
     )
     rows = [_line(run, name) for name in order]
     table = Table(caption, columns, rows, frozenset({order.index(SUPER)}), wide=True)
@@ -42,7 +42,7 @@ def leaderboard(run: Run) -> list[Block]:
 
 
 def _line(run: Run, name: str) -> list[str]:
-    """A line of the leaderboard; where the predictions cannot be had, what the stack has noted of them."""
+    """A line of the leaderboard; if the predictions are not available, with the scores that the stack wrote."""
     score, spent, weight = run.scores[name], run.seconds(name), run.weights[SUPER].get(name)
     spread, error = "", ""
     if run.readable([name]):
@@ -64,7 +64,7 @@ def _line(run: Run, name: str) -> list[str]:
 
 
 def _predicted(run: Run) -> int:
-    """The rows that all fold models of a learner predict: each fold once, the test set by each of them."""
+    """The number of rows that all fold models of a learner predict: each fold once, the test set by every model."""
     return len(run.labels) + len(run.params.folds) * len(np.load(run.made(places().meta / "test_rows.npy", "stack")))
 
 
@@ -78,13 +78,13 @@ def missing(run: Run, names: Iterable[str]) -> Iterator[Missing]:
 
 
 def calibration_error_of(run: Run, name: str) -> float:
-    """The expected calibration error of a name over all its OOF rows, whichever fold they are of."""
+    """The expected calibration error of a name over its OOF rows of all folds."""
     sure, right = run.first_guess(name)
     return calibration_error(sure[:, None], np.where(right, 0, -1))
 
 
 def folds(run: Run) -> list[Block]:
-    """How far the folds lie apart."""
+    """The spread of the scores over folds."""
     table = run.fold_scores
     order = table.groupby("name")["map3"].mean().sort_values().index
 
@@ -107,11 +107,11 @@ def folds(run: Run) -> list[Block]:
         return made
 
     best, worst = order[-1], order[0]
-    alt = f"MAP@3 of each fold, a line a name: {best} is best, {worst} is last. The table has the figures."
+    alt = f"MAP@3 of each fold, one line per name: {best} is best, {worst} is last. The table has the numbers."
     by_fold = table.pivot(index="name", columns="fold", values="map3").loc[order[::-1]]
     rows = [[str(name), *(f"{score:.4f}" for score in scores)] for name, scores in by_fold.iterrows()]
     return [
-        Chart("folds", alt, "A point a fold.", draw),
+        Chart("folds", alt, "One point per fold.", draw),
         Table("MAP@3 of each fold", ["name", *(f"fold {fold}" for fold in by_fold.columns)], rows),
     ]
 
@@ -142,10 +142,10 @@ def curves(run: Run) -> list[Block]:
 
 
 def errors_in_common(run: Run) -> list[Block]:
-    """How alike the learners' errors are: those that err alike add little to each other."""
+    """The correlation of the learners' errors: learners with similar errors add little to each other."""
     names = run.readable(run.learners)
     if len(names) < 2:
-        return [*missing(run, run.learners), Missing("Errors in common take two learners.")]
+        return [*missing(run, run.learners), Missing("Errors in common need two learners.")]
     wrong = np.stack([run.guesses(name).guesses[:, 0] != run.labels for name in names]).astype(np.float64)
     alike = np.atleast_2d(np.corrcoef(wrong))
 
@@ -167,15 +167,15 @@ def errors_in_common(run: Run) -> list[Block]:
     pairs = [(float(alike[row, column]), names[row], names[column]) for row, column in below]
     high, low = max(pairs), min(pairs)
     alt = (
-        f"Correlation of first-guess errors: most alike are {high[1]} and {high[2]} ({high[0]:.2f}), least {low[1]} "
+        f"Correlation of first-guess errors: highest for {high[1]} and {high[2]} ({high[0]:.2f}), lowest for {low[1]} "
         f"and {low[2]} ({low[0]:.2f})."
     )
-    caption = "Correlation of errors of the first guess, over rows. Learners that err apart are worth stacking."
+    caption = "Correlation of first-guess errors over rows. Learners with different errors are worth stacking."
     return [Chart("errors", alt, caption, draw), *missing(run, run.learners)]
 
 
 def weights(run: Run) -> list[Block]:
-    """What counts how much in the SuperLearner and in those of its members that have such weights."""
+    """The weights of members in the SuperLearner and in the meta-learners that have weights."""
     blocks: list[Block] = []
     for name, members in run.weights.items():
         rows = [[member, f"{weight:.3f}"] for member, weight in sorted(members.items(), key=lambda item: -item[1])]
@@ -184,20 +184,20 @@ def weights(run: Run) -> list[Block]:
 
 
 def calibration(run: Run) -> list[Block]:
-    """Reliability before and after temperature scaling, a diagram per learner."""
+    """Reliability before and after temperature scaling, one diagram per learner."""
     blocks: list[Block] = [
         Paragraph(
-            "A learner that says 0.8 should be right eight times in ten. Points on the diagonal keep their word; "
-            "points above it are right more often than they say."
+            "Of guesses with probability 0.8, 80% should be right. Points on the diagonal are calibrated; guesses "
+            "at points above it are right more often than their probability."
         )
     ]
     for name in run.readable(run.learners):
         known = run.calibration.get(name)
         probabilities, labels = spread_rows(run, name)
-        lines = [("as it is", 1, reliability(probabilities, labels))]
+        lines = [("unscaled", 1, reliability(probabilities, labels))]
         said = "temperatures are off"
         if known:
-            lines.append(("at its temperature", 0, reliability(scaled(probabilities, known["temperature"]), labels)))
+            lines.append(("scaled", 0, reliability(scaled(probabilities, known["temperature"]), labels)))
             said = (
                 f"temperature {known['temperature']:.2f}, calibration error {known['ece']['before']:.3f} before and "
                 f"{known['ece']['after']:.3f} after{'' if known['used'] else '; not used: no lower log loss'}"
@@ -209,7 +209,7 @@ def calibration(run: Run) -> list[Block]:
             for label, colour, (sure, right) in lines:
                 axes.plot(sure, right, "o-", color=palette.series[colour], markersize=3.5, linewidth=1.2, label=label)
             axes.set_xlabel("probability of the first guess")
-            axes.set_ylabel("share that is right")
+            axes.set_ylabel("share of right guesses")
             axes.set_xlim(0, 1)
             axes.set_ylim(0, 1)
             axes.legend(frameon=False, labelcolor=palette.ink, loc="upper left")
@@ -223,7 +223,7 @@ Line = tuple[np.ndarray, np.ndarray]
 
 
 def spread_rows(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Probabilities and labels of about MOST_ROWS OOF rows of a name, as many of each part."""
+    """Probabilities and labels of about MOST_ROWS OOF rows of a name, equally many of each part."""
     taken, labels, at = [], [], 0
     for part in run.oof(name):
         rows = evenly_spread(len(part), MOST_ROWS // len(run.params.folds))
@@ -234,7 +234,7 @@ def spread_rows(run: Run, name: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def reliability(probabilities: np.ndarray, labels: np.ndarray) -> Line:
-    """Bins with rows: their mean probability, and the share of first guesses that is right."""
+    """For each bin with rows: the mean probability, and the share of right first guesses."""
     sure, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
     bins = bins_of(sure)
     counts = np.bincount(bins, minlength=BINS)

@@ -1,4 +1,4 @@
-"""The sections about rows that may be wrong: drawings labelled with another's word, and drawings unlike the others."""
+"""The sections about suspect rows: suspected mislabels, and outliers among the drawings of a word."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LEAST = np.float32(1e-6)  # a probability, before its logarithm
 
 
 def mislabelled(run: Run) -> np.ndarray:
-    """OOF rows whose word is probably another, the surest first, (n,) int64.
+    """OOF rows with a probably wrong label, the most certain first, (n,) int64.
 
-    As many rows as confident learning counts to be of another word (their own word below the average of its rows,
-    another above its), and of those with the least probability for their own word, as cleanlab picks them in batches.
-    The largest margin between the likeliest other word and their own comes first. Source: Northcutt et al., Confident
-    Learning, arXiv:1911.00068.
+    Confident learning counts the rows of each word that look like another word (probability of the own word below the
+    average of its rows, of the other word above its average); so many rows with the least probability of their own word
+    are picked, as cleanlab does in batches. The largest margin between the likeliest other word and the own word comes
+    first. Source: Northcutt et al., Confident Learning, arXiv:1911.00068.
     """
     from cleanlab.experimental.label_issues_batched import find_label_issues_batched
     from cleanlab.rank import get_label_quality_scores
@@ -38,11 +38,11 @@ def mislabelled(run: Run) -> np.ndarray:
 
 
 def outlying(run: Run) -> np.ndarray:
-    """How far each OOF row lies from the others of its word, (N,) float64: high is far.
+    """Outlier score of each OOF row among the rows of its word, (N,) float64; higher is more unusual.
 
-    Strokes, points, length and sizes, each as its distance from the word's median in the word's median absolute
-    deviations, with the entropy of the SuperLearner's probabilities and the surprise at the row's word; together by
-    ECOD, which has no parameters. Source: Li et al., ECOD, arXiv:2201.00382 (pyod).
+    Features: strokes, points, length and sizes, each as the distance from the word's median in units of the word's
+    median absolute deviation; the entropy of the SuperLearner's probabilities; the negative log probability of the true
+    word. ECOD, which has no parameters, combines them. Source: Li et al., ECOD, arXiv:2201.00382 (pyod).
     """
     from pyod.models.ecod import ECOD
 
@@ -63,24 +63,24 @@ def outlying(run: Run) -> np.ndarray:
 
 
 def suspected_mislabels(run: Run) -> list[Block]:
-    """Rows whose word is probably another."""
+    """Rows with a probably wrong label."""
     rows = mislabelled(run)
     if not len(rows):
-        return [Missing("No row is suspected to bear another's word.")]
+        return [Missing("No row is suspected to be mislabelled.")]
     blocks: list[Block] = [
         Paragraph(
             f"{len(rows):,} of {len(run.labels):,} rows ({len(rows) / len(run.labels):.1%}) are suspected by confident "
             "learning (cleanlab). `sketchstack relabel` exports them with pictures and takes corrections back."
         ),
-        Pictures("mislabel", "The surest: the word that each bears, then three guesses.", _shown(run, rows)),
+        Pictures("mislabel", "The most certain: the label of each, then three guesses.", _shown(run, rows)),
     ]
     return blocks
 
 
 def outliers(run: Run) -> list[Block]:
-    """Rows unlike the others of their word."""
+    """Outliers among the drawings of a word."""
     rows = np.argsort(-outlying(run), kind="stable")
-    caption = "Drawings unlike the others of their word: by strokes, points, sizes and the SuperLearner's doubt (ECOD)."
+    caption = "Outliers among the drawings of a word: by strokes, points, sizes and the SuperLearner's doubt (ECOD)."
     return [Pictures("outlier", caption, _shown(run, rows))]
 
 

@@ -1,4 +1,4 @@
-"""The sections about words and drawings: who is mistaken for whom, and what is hard, or disputed."""
+"""The sections about words and drawings: confused words, hard drawings, disputed drawings."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from pipeline.report.blocks import Block, Missing, Paragraph, Picture, Pictures,
 from pipeline.report.run import Run
 from pipeline.stacking.scoreboard import SUPER, mistakes
 
-PAIRS = 6  # most confused
-EACH = 3  # drawings of each direction of a pair
-SHOWN = 18  # drawings of a kind
+PAIRS = 6  # most confused pairs of words
+EACH = 3  # drawings per direction of a pair
+SHOWN = 18  # drawings per section
 
 
 def words(run: Run) -> list[Block]:
-    """Each word's score, the worst first, and what it is taken for."""
+    """Each word's score, the worst first, and its most frequent wrong guess."""
     side = run.guesses(SUPER)
     precision, first = precision_at_3(side.guesses, side.labels), side.guesses[:, 0]
     counts = np.bincount(run.labels, minlength=len(run.words))
@@ -44,7 +44,7 @@ def words(run: Run) -> list[Block]:
 
 
 def confused_pairs(run: Run) -> list[Block]:
-    """The pairs that are mistaken for each other most, with drawings of each mistake."""
+    """The most confused pairs of words, with drawings of each confusion."""
     taken = mistakes(run.guesses(SUPER).guesses[:, 0], run.labels, len(run.words))
     both = np.triu(taken + taken.T)
     order = np.argsort(-both, axis=None, kind="stable")[:PAIRS]
@@ -56,35 +56,35 @@ def confused_pairs(run: Run) -> list[Block]:
         rows = [row for true, guessed in ((one, other), (other, one)) for row in _surest(run, true, guessed, sure)]
         names = run.words.names[one], run.words.names[other]
         caption = (
-            f"{names[0]} and {names[1]}: {taken[one, other]:,} of the first are taken for the second, "
-            f"{taken[other, one]:,} the other way round."
+            f"{names[0]} and {names[1]}: {taken[one, other]:,} drawings of the first are taken for the second, "
+            f"{taken[other, one]:,} of the second for the first."
         )
         blocks.append(Pictures(f"pair{number}", caption, pictures(run, rows)))
-    return blocks or [Missing("No first guess is wrong: there is no pair.")]
+    return blocks or [Missing("No first guess is wrong, so there is no confused pair.")]
 
 
 def _surest(run: Run, true: int, guessed: int, sure: np.ndarray) -> list[int]:
-    """Rows of a word whose first guess is another, those with the least probability for their own word first."""
+    """Rows of a word with a given wrong first guess; the least probability of the true word first."""
     found = np.flatnonzero((run.labels == true) & (run.guesses(SUPER).guesses[:, 0] == guessed))
     return [int(row) for row in found[np.argsort(sure[found], kind="stable")][:EACH]]
 
 
 def hardest(run: Run) -> list[Block]:
-    """Rows whose word is least likely to the SuperLearner."""
+    """Rows whose true word has the least probability by the SuperLearner."""
     sure = run.of_true_word(SUPER)
     rows = np.argsort(sure, kind="stable")[:SHOWN]
-    caption = "Drawings whose word the SuperLearner finds least likely. Some are hard, some bear another's word."
+    caption = "Drawings whose word the SuperLearner finds least likely. Some are hard, some are mislabelled."
     return [Pictures("hard", caption, pictures(run, rows.tolist()))]
 
 
 def disputed(run: Run) -> list[Block]:
-    """Rows on which the learners, each sure of itself, disagree most: by the Jensen-Shannon divergence."""
+    """Rows on which the learners disagree most, each with high confidence: by the Jensen-Shannon divergence."""
     names = run.readable(run.learners)
     if len(names) < 2:
-        return [Missing("A dispute takes two learners whose predictions are there.")]
+        return [Missing("Disputed drawings need the predictions of two learners.")]
     rows = np.argsort(-divergence(run, names), kind="stable")[:SHOWN]
     return [
-        Paragraph("The learners give their likelihood to other words each: the largest Jensen-Shannon divergence."),
+        Paragraph("Each learner is sure of another word: the largest Jensen-Shannon divergence."),
         Pictures(
             "disputed", "Each with its word and the learners' first guesses.", pictures(run, rows.tolist(), names)
         ),
@@ -92,7 +92,7 @@ def disputed(run: Run) -> list[Block]:
 
 
 def divergence(run: Run, names: Sequence[str]) -> np.ndarray:
-    """The Jensen-Shannon divergence of what learners say of each OOF row, (N,) float64, in nats."""
+    """The Jensen-Shannon divergence of the learners' probabilities of each OOF row, (N,) float64, in nats."""
     found, at = np.empty(len(run.labels)), 0
     for parts in zip(*(run.oof(name) for name in names), strict=True):
         for start in range(0, len(parts[0]), CHUNK):
@@ -109,7 +109,7 @@ def entropy(P: np.ndarray) -> np.ndarray:
 
 
 def pictures(run: Run, rows: Sequence[int], names: Sequence[str] = ()) -> list[Picture]:
-    """Drawings with their word and the SuperLearner's three guesses, or with the first guess of some learners."""
+    """Drawings with their word and the SuperLearner's three guesses, or the first guess of each named learner."""
     drawings = drawn(run.shards.take(np.asarray(rows, np.int64)))
     return [Picture(_png(drawing), *_said(run, row, names)) for row, drawing in zip(rows, drawings, strict=True)]
 

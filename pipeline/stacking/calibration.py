@@ -1,7 +1,7 @@
-"""Temperature scaling: probabilities raised to a power, so that a learner is as sure as it is right.
+"""Temperature scaling: raise probabilities to a power, so that confidence agrees with accuracy.
 
-Guo, Pleiss, Sun and Weinberger, 2017, https://arxiv.org/abs/1706.04599. A temperature never changes which word of a row
-is likeliest, but it changes what the row counts for where learners are combined.
+Guo, Pleiss, Sun and Weinberger, 2017, https://arxiv.org/abs/1706.04599. A temperature never changes the likeliest word
+of a row, but it changes the row's influence when learners are combined.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pipeline.predictions.metrics import FLOOR, log_loss
 from pipeline.stacking.metalearners._base import evenly_spread
 from pipeline.stacking.rows import Rows
 
-MOST_ROWS = 5_000  # of a fold, fitted on: one number needs no more
+MOST_ROWS = 5_000  # rows per fold for fitting: enough for a single number
 BINS = 15  # of the calibration error, equally wide
 BOUNDS = (-2.0, 2.0)  # of the logarithm of the temperature
 
@@ -26,12 +26,13 @@ class Calibrated:
     """A learner's temperatures.
 
     Attributes:
-        by_row: (OOF rows + test rows,) float32, 1 everywhere where scaling does not lower the log loss. A row of a fold
-            that was fitted on has that fold's, since a model of its own predicted it; any other row has that of all.
-        temperature: of all rows fitted on, whether it is used or not.
-        used: it lowers the log loss.
-        log_loss: before and after, of the rows looked at, each fold scaled by what the other folds gave.
-        ece: their expected calibration error before and after.
+        by_row: (OOF rows + test rows,) float32; 1 everywhere if scaling does not lower the log loss. A row of a fold
+            that was fitted on has the temperature of this fold, which has its own model; any other row has
+            `temperature`.
+        temperature: fitted on all rows together, whether it is used or not.
+        used: whether scaling lowers the log loss.
+        log_loss: before and after, on the rows for fitting; each fold is scaled by the temperature of the other folds.
+        ece: expected calibration error of these rows before and after.
     """
 
     by_row: np.ndarray
@@ -42,11 +43,11 @@ class Calibrated:
 
 
 def temperatures(look_up: Callable[[np.ndarray], np.ndarray], positions: np.ndarray, rows: Rows) -> Calibrated:
-    """Fit a learner's temperatures on the OOF rows at some positions, evenly spread ones of each fold.
+    """Fit a learner's temperatures on OOF rows at some positions, on evenly spread rows of each fold.
 
     Args:
         look_up: positions (n,) → probabilities (n, num_words).
-        positions: of the rows that may be fitted on, of two folds or more.
+        positions: of the rows available for fitting, from two folds or more.
         rows: all rows.
     """
     folds = rows.folds[positions]
@@ -67,7 +68,7 @@ def temperatures(look_up: Callable[[np.ndarray], np.ndarray], positions: np.ndar
 
 
 def scaled(probabilities: np.ndarray, temperature: float | np.ndarray) -> np.ndarray:
-    """Probabilities (N, num_words) at a temperature, or at one a row (N, 1): float32, rows sum to 1."""
+    """Probabilities (N, num_words) at a temperature, or at one per row (N, 1): float32, rows sum to 1."""
     powers = np.log(np.maximum(probabilities, np.float32(FLOOR)))
     powers /= np.float32(temperature)
     np.exp(powers, out=powers)
@@ -75,7 +76,7 @@ def scaled(probabilities: np.ndarray, temperature: float | np.ndarray) -> np.nda
 
 
 def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature of least log loss of probabilities (N, num_words) with labels (N,)."""
+    """The temperature that minimises the log loss of probabilities (N, num_words) with labels (N,)."""
     logs = np.log(np.maximum(probabilities, np.float32(FLOOR)))
     true = logs[np.arange(len(labels)), labels].astype(np.float64)
 
@@ -87,12 +88,12 @@ def fit_temperature(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def bins_of(sure: np.ndarray) -> np.ndarray:
-    """The bin of each probability, (N,) int64; each holds its upper edge."""
+    """The bin of each probability, (N,) int64; a bin includes its upper edge."""
     return np.clip(np.ceil(sure * BINS) - 1, 0, BINS - 1).astype(np.int64)
 
 
 def calibration_error(probabilities: np.ndarray, labels: np.ndarray) -> float:
-    """Expected calibration error: how far the best guesses' probabilities are from the share that is right.
+    """Expected calibration error: the gap between the probability of first guesses and the share that is right.
 
     The mean over rows of |probability - share| of their bin (Guo et al., 2017).
 

@@ -1,12 +1,12 @@
-"""What must not be before stacking: each detector stops the run and names what it found.
+"""Leak detectors that run before stacking: each one stops the run and names what it found.
 
 same_drawing_in_two_folds   a model would be scored on drawings that it was trained on
 key_id_in_two_folds         the same row twice
 key_id_in_train_and_test    a test row has its word
 model_saw_its_rows          a model was trained on the fold that it predicts out of fold, or on rows of no fold
-other_labels                a learner's columns stand for the words in another order
-other_rows                  a learner's rows are others, or stand in another order
-fold_stands_out             a fold scores further from the others than chance explains
+other_labels                a learner's columns have the words in another order
+other_rows                  a learner has other rows, or the rows in another order
+fold_stands_out             a fold's score differs from the other folds more than chance explains
 constant                    every row has the same prediction
 not_a_number                a prediction failed
 not_probabilities           a row is negative somewhere, or does not sum to 1
@@ -29,19 +29,19 @@ from pipeline.predictions.cache import FoldPredictions, LearnerPredictions, rows
 from pipeline.predictions.metrics import CHUNK, precision_at_3, top3
 from pipeline.stacking.rows import Rows
 
-STANDARD_ERRORS = 6.0  # how far is too far for chance: once in a thousand million
-# How far the MAP@3 of a learner's models lies apart, as a standard deviation, because each has other training rows:
-# 0.0001 to 0.0047 in bench/results/mini.md. It does not shrink with the rows that are scored.
+STANDARD_ERRORS = 6.0  # a larger difference happens by chance once in a thousand million
+# Standard deviation of MAP@3 between the fold models of a learner, which have different training rows: 0.0001 to 0.0047
+# in bench/results/mini.md. It does not shrink with the number of scored rows.
 BETWEEN_MODELS = 0.004
 ROUNDING = 4e-3  # of a row's sum: float16 rounds each of its probabilities by up to 2**-11 of it, tiny ones by 3e-8
 
 
 class LeakError(SketchstackError):
-    """Something that would make scores lie; the run stops.
+    """A leak or fault that would make scores wrong; the run stops.
 
     Args:
         name: of the detector.
-        what: was found where, and the remedy.
+        what: the finding, its place, and the remedy.
     """
 
     def __init__(self, name: str, what: str) -> None:
@@ -76,7 +76,7 @@ def check_folds(numbers: Sequence[int], folds: Path | None = None) -> list[int]:
     if len(both := np.flatnonzero(np.isin(key_ids, test))):
         raise LeakError(
             "key_id_in_train_and_test",
-            f"{folds}: key_id {key_ids[both[0]]} of fold {home[both[0]]} is in the test set too ({len(both)} such "
+            f"{folds}: key_id {key_ids[both[0]]} of fold {home[both[0]]} is also in the test set ({len(both)} such "
             f"rows). {_SHUFFLE}",
         )
     if found := _in_two(np.concatenate([point_hashes(each) for each in shards]), home):
@@ -89,11 +89,11 @@ def check_folds(numbers: Sequence[int], folds: Path | None = None) -> list[int]:
     return [rows_digest(each.key_id) for each in shards]
 
 
-_SHUFFLE = "Folds are made by `dvc repro -f shuffle`; see that nothing else writes to them."
+_SHUFFLE = "Make the folds again with `dvc repro -f shuffle`; nothing else may write to them."
 
 
 def _in_two(values: np.ndarray, home: np.ndarray) -> tuple[int, int] | None:
-    """Two rows of different homes with the same value, if there are any."""
+    """Two rows with the same value in different places (folds or the test set), if there are any."""
     order = np.lexsort((home, values))
     same = (values[order[1:]] == values[order[:-1]]) & (home[order[1:]] != home[order[:-1]])
     place = int(same.argmax()) if same.any() else None
@@ -101,12 +101,12 @@ def _in_two(values: np.ndarray, home: np.ndarray) -> tuple[int, int] | None:
 
 
 def check_learner(learner: LearnerPredictions, rows: Rows, words: Words, digests: Sequence[int]) -> None:
-    """Refuse predictions that are of other rows, other labels or a model that saw its rows, that failed, or are none.
+    """Refuse predictions of other rows or labels, of a model that saw its rows, or that are not probabilities.
 
     Args:
         learner: its cached predictions.
         rows: the rows to stack.
-        words: what the columns should stand for.
+        words: the expected words of the columns.
         digests: of each fold's rows, as `check_folds` returns them.
 
     Raises:
@@ -115,7 +115,7 @@ def check_learner(learner: LearnerPredictions, rows: Rows, words: Words, digests
     precisions, confusions = [], np.zeros((2, len(words), len(words)))
     for number, (fold, predictions) in enumerate(zip(rows.fold_numbers, learner.folds, strict=True)):
         at, where = rows.of_fold(fold), f"{learner.name}, fold {fold}"
-        remedy = f"Remove {places().base / learner.name / f'fold{fold}'} and run `dvc repro` to train and predict anew."
+        remedy = f"Remove {places().base / learner.name / f'fold{fold}'} and run `dvc repro` to train it again."
         _check_rows(where, predictions, rows.key_ids[at], rows.test_key_ids, remedy)
         _check_training(where, predictions, number, digests, remedy)
         _check_numbers(f"{where}, oof.npy", predictions.oof, rows.key_ids[at], remedy)
@@ -144,7 +144,7 @@ def _check_rows(
     if found.metrics["hashes"]["test_rows"] != rows_hash(test_key_ids) or len(found.test) != len(test_key_ids):
         raise LeakError(
             "other_rows",
-            f"{where}: test.npy holds {len(found.test)} rows that are not the {len(test_key_ids)} of the test shards. "
+            f"{where}: the {len(found.test)} rows of test.npy are not the {len(test_key_ids)} rows of the test shards. "
             f"{remedy}",
         )
 
@@ -153,11 +153,11 @@ def _check_training(where: str, found: FoldPredictions, held_out: int, digests: 
     others = sum(digest for number, digest in enumerate(digests) if number != held_out) % 2**64
     trained_on = int(found.metrics["trained_on"], 16)
     if trained_on != others:
-        which = "all folds, the held-out one too" if trained_on == sum(digests) % 2**64 else "other rows than these"
+        which = "all folds, also the held-out one" if trained_on == sum(digests) % 2**64 else "other rows"
         raise LeakError(
             "model_saw_its_rows",
-            f"{where}: a model may be trained on all folds but the one that it predicts, and metrics.json says that "
-            f"this one was trained on {which}. {remedy}",
+            f"{where}: a model must be trained on all folds except the one that it predicts, but by metrics.json this "
+            f"model was trained on {which}. {remedy}",
         )
 
 
@@ -182,15 +182,15 @@ def _check_numbers(where: str, probabilities: np.ndarray, key_ids: np.ndarray, r
 
 
 def _check_labels(name: str, confusions: np.ndarray, words: Words) -> None:
-    """Refuse columns in another order than the words': another order would make far more of the guesses right.
+    """Refuse columns whose words have another order: a permutation of them would make far more guesses right.
 
-    The best order is found on one half of the rows and tried on the other, so that a poor learner's chance does not
-    count for it; what two words have in common by being frequent is taken off.
+    The best permutation is found on one half of the rows and tested on the other half, so that chance does not favour
+    it for a poor learner. The agreement expected from word frequencies alone is subtracted.
 
     Args:
-        name: the learner's.
-        confusions: (2, num_words, num_words) how often each word is guessed for each, by half.
-        words: in the order that the columns should have.
+        name: of the learner.
+        confusions: (2, num_words, num_words) number of rows by true word and guess, for each half.
+        words: in the expected order of the columns.
     """
     sums = np.maximum(confusions.sum(axis=(1, 2), keepdims=True), 1)
     excess = confusions - confusions.sum(axis=2, keepdims=True) * confusions.sum(axis=1, keepdims=True) / sums
@@ -203,14 +203,14 @@ def _check_labels(name: str, confusions: np.ndarray, words: Words) -> None:
         first = moved[np.argmax((excess[1][own, best] - excess[1][own, own])[moved])]
         raise LeakError(
             "other_labels",
-            f"{name}: its columns stand for the words in another order than words.json: it guesses "
+            f"{name}: its columns have the words in another order than words.json: it guesses "
             f"{words.names[best[first]]!r} where {words.names[first]!r} is right ({len(moved)} columns fit other words "
-            f"better). Let it use words.json, and run `dvc repro`.",
+            f"better). Make it use the order of words.json, and run `dvc repro`.",
         )
 
 
 def _check_scores(name: str, folds: Sequence[int], precisions: Sequence[np.ndarray]) -> None:
-    found = []  # (how far in standard errors, the fold, its score, that of the others, the standard error)
+    found = []  # (difference in standard errors, fold, its score, score of the other folds, standard error)
     for number, (fold, own) in enumerate(zip(folds, precisions, strict=True)):
         rest = np.concatenate([other for place, other in enumerate(precisions) if place != number])
         error = np.sqrt(own.var() / len(own) + rest.var() / len(rest) + BETWEEN_MODELS**2)
@@ -220,6 +220,6 @@ def _check_scores(name: str, folds: Sequence[int], precisions: Sequence[np.ndarr
         raise LeakError(
             "fold_stands_out",
             f"{name}, fold {fold}: MAP@3 {score:.4f} out of fold is more than {STANDARD_ERRORS:.0f} standard errors "
-            f"({error:.4f}) from the {others:.4f} of the other folds. See whether its model saw these rows, or failed: "
+            f"({error:.4f}) from the {others:.4f} of the other folds. Check if its model saw these rows, or failed: "
             f"remove {places().base / name / f'fold{fold}'} and run `dvc repro` to train it again.",
         )

@@ -1,4 +1,4 @@
-"""What mlens 0.2.3 (2018, no longer maintained) needs on today's Python and NumPy.
+"""Compatibility of mlens 0.2.3 (2018, no longer maintained) with current Python and NumPy.
 
 - It imports `Sequence` from `collections`, which Python 3.10 moved to `collections.abc`:
   https://github.com/flennerhag/mlens/issues/148
@@ -6,10 +6,11 @@
   https://github.com/flennerhag/mlens/issues/156. (`np.bool` is left alone: an alias of it breaks masked arrays.)
 - Its `predict_proba` is `predict`, so each layer is added with `proba=True`:
   https://github.com/flennerhag/mlens/issues/151
-- Importing it prints its settings, walks through the whole temporary folder, makes joblib fork (which hangs once
-  OpenMP has run) and leaves an import hook behind that warns at every later failed import. None of this is kept.
+- Importing it prints its settings, scans the whole temporary folder, makes joblib fork (which hangs once OpenMP has
+  run) and leaves an import hook that warns at every later failed import. All of this is undone.
 
-The multiprocessing backend needs more (its joblib calls what NumPy 2 removed); Sketchstack runs mlens on threads.
+The multiprocessing backend needs more fixes (its joblib calls functions that NumPy 2 removed); Sketchstack runs mlens
+on threads.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ TOUCHED = (*QUIET, "JOBLIB_START_METHOD")
 
 @contextmanager
 def mlens_imports() -> Iterator[None]:
-    """Import mlens inside this block; the process is left as it was, but for `np.int`, which mlens calls later on."""
+    """Context in which mlens can be imported; afterwards only `np.int` remains changed, which mlens calls later."""
     before = {name: os.environ.get(name) for name in TOUCHED}
     finders = list(sys.meta_path)
     os.environ.update(QUIET)
@@ -56,7 +57,7 @@ def mlens_imports() -> Iterator[None]:
 
 @contextmanager
 def frozen_objects() -> Iterator[None]:
-    """Keep the garbage collector off all that is alive now: mlens calls it three times a job, 0.2 s each otherwise."""
+    """Exclude all live objects from garbage collection: mlens runs it three times per job, which takes 0.2 s each."""
     gc.freeze()
     try:
         yield
@@ -66,9 +67,9 @@ def frozen_objects() -> Iterator[None]:
 
 @contextmanager
 def mapped_predictions(folder: Path | None) -> Iterator[None]:
-    """Let mlens keep what its layers predict in files of a folder, memory-mapped; None changes nothing.
+    """Make mlens keep the predictions of its layers in memory-mapped files of a folder; None changes nothing.
 
-    On threads it would take memory for a layer's predictions of all rows, (rows, learners * words) float32.
+    On threads mlens would otherwise hold a layer's predictions of all rows in memory, (rows, learners * words) float32.
     """
     from mlens.parallel.backend import BaseProcessor, ParallelProcessing
 

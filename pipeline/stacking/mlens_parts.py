@@ -1,4 +1,4 @@
-"""What the stack gives to mlens: cached base learners, wrapped meta-learners, folds cut as the base folds are."""
+"""The parts of the mlens ensemble: cached base learners, wrapped meta-learners, and the base folds as its folds."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from pipeline.stacking.mlens_compat import mlens_imports
 with mlens_imports():
     from mlens.index import BaseIndex
 
-FACT_COLUMNS = list(range(len(FACTS)))  # columns of the facts in what the layers above the first are fed
+FACT_COLUMNS = list(range(len(FACTS)))  # columns of the facts in the input of all layers after the first
 
 
 class CachedLearner(ClassifierMixin, BaseEstimator):
-    """A learner whose predictions are on disk. It holds paths: clone deep-copies, and would pull memory maps into RAM.
+    """A learner whose predictions are on disk. It holds paths, because `clone` would copy memory maps into RAM.
 
     Args:
-        name: the learner's.
+        name: of the learner.
         folders: its model folders, fold by fold.
-        temperatures: a file of the temperature of each row, (OOF rows + test rows,) float32; None leaves all as it is.
+        temperatures: a file of the temperature of each row, (OOF rows + test rows,) float32; None to not scale.
     """
 
     def __init__(self, name: str, folders: tuple[str, ...], temperatures: str | None = None) -> None:
@@ -37,11 +37,11 @@ class CachedLearner(ClassifierMixin, BaseEstimator):
         self.temperatures = temperatures
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
-        """Nothing: each fold's model is fitted already, on the other folds."""
+        """Do nothing: the model of each fold is already fitted on the other folds."""
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        """Look up rows by position, exact as floats, in the first column of X: (N, num_words) float32."""
+        """Look up rows by the positions in the first column of X, which floats hold exactly: (N, num_words) float32."""
         return self.at(X[:, 0].astype(np.int64))
 
     def at(self, positions: np.ndarray) -> np.ndarray:
@@ -61,12 +61,12 @@ class CachedLearner(ClassifierMixin, BaseEstimator):
         return np.load(self.temperatures, mmap_mode="r")[positions]
 
     def opened(self) -> LearnerPredictions:
-        """The predictions as they lie on disk."""
+        """The cached predictions, memory-mapped."""
         return LearnerPredictions(self.name, tuple(open_predictions(Path(folder)) for folder in self.folders))
 
 
 class CachedProbabilities:
-    """What cached learners say of the rows at some positions, read as it is asked for; see `Probabilities`.
+    """Probabilities of cached learners for the rows at some positions, read lazily; see `Probabilities`.
 
     Args:
         learners: in the order of the columns.
@@ -91,16 +91,16 @@ class CachedProbabilities:
 
 
 class StackedMetaLearner(ClassifierMixin, BaseEstimator):
-    """A meta-learner as mlens sees it: it takes its weights from disk if the same was fitted on the same before.
+    """A meta-learner as mlens sees it: it loads its weights from disk if the same fit was done before.
 
-    With three folds mlens asks for thirteen fits of a meta-learner, of which seven are of different rows; with five for
-    31 and 16. Where a learner's temperatures help in one set of folds and not in another, a few more differ.
+    With three folds mlens asks for 13 fits of a meta-learner, of which 7 have different rows; with five folds for 31
+    and 16. If temperatures are used in some sets of folds only, a few more fits differ.
 
     Args:
         metalearner: unfitted.
-        folder: where weights are kept, a file for each meta-learner, params and features that it was fitted on.
-        learners: whose cached predictions it combines; it is fed positions and facts. Empty where it is fed facts and
-            the learners' predictions.
+        folder: for the weights, one file per meta-learner, its params and the features that it was fitted on.
+        learners: whose cached predictions it combines; X then has positions and facts. If empty, X has facts and the
+            learners' predictions.
     """
 
     def __init__(self, metalearner: BaseMetaLearner, folder: str, learners: tuple[CachedLearner, ...]) -> None:
@@ -114,7 +114,7 @@ class StackedMetaLearner(ClassifierMixin, BaseEstimator):
         rows = xxhash.xxh3_128(np.ascontiguousarray(X).data)
         rows.update(np.ascontiguousarray(y).data)
         rows.update(f"{type(self.metalearner).__module__} {self.metalearner.get_params()}".encode())
-        for learner in self.learners:  # where there are none, X holds their probabilities
+        for learner in self.learners:  # if empty, X holds the probabilities
             rows.update(f"{learner.name} {learner.folders}".encode())
             rows.update(np.ascontiguousarray(learner.temperatures_at(X[:, 0].astype(np.int64))).data)
         weights = Path(self.folder, f"{rows.hexdigest()}.npz")
@@ -136,7 +136,7 @@ class StackedMetaLearner(ClassifierMixin, BaseEstimator):
 
 
 class BaseFolds(BaseIndex):
-    """Cuts rows where the base folds end, so that duplicates of a drawing, which share a fold, are never on both sides.
+    """Splits rows at the ends of the base folds, so that duplicates, which share a fold, are never in both parts.
 
     Args:
         sizes: rows of each fold, in the order of the rows.
@@ -148,10 +148,10 @@ class BaseFolds(BaseIndex):
         self.folds = len(sizes)
 
     def fit(self, X: np.ndarray, y: np.ndarray | None = None, job: str | None = None) -> Self:
-        """Take note of how many rows there are; those to predict may be any number.
+        """Store the number of rows; when predicting, any number is allowed.
 
         Raises:
-            ValueError: rows to fit on are not those of the folds.
+            ValueError: the number of rows to fit on is not that of the folds.
         """
         if job == "fit" and len(X) != sum(self.sizes):
             raise ValueError(f"{len(X)} rows do not make folds of {self.sizes} rows")
@@ -160,7 +160,7 @@ class BaseFolds(BaseIndex):
         return self
 
     def _gen_indices(self) -> Iterator[tuple[tuple[tuple[int, int], ...], tuple[int, int]]]:
-        """Each fold's (start, stop) as the test set, with the stretches before and after it to train on."""
+        """For each fold the ranges (start, stop) before and after it for training, and its range for testing."""
         ends = [int(end) for end in np.cumsum(self.sizes)]
         for start, end in zip([0, *ends[:-1]], ends, strict=True):
             yield tuple(piece for piece in ((0, start), (end, ends[-1])) if piece[0] < piece[1]), (start, end)

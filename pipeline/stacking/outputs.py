@@ -1,4 +1,4 @@
-"""What stacking writes beside its predictions: rows, scores, weights, temperatures, confusions."""
+"""Files that stacking writes besides its predictions: rows, scores, weights, temperatures, confusions."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.drawings.words import Words
+from pipeline.foundation.spreadsheets import safe_cell
 from pipeline.stacking.rows import Rows
 from pipeline.stacking.scoreboard import (
     SUPER,
@@ -25,7 +26,7 @@ ERRORS = ("log_loss", "ece")
 def write_scores(
     folder: Path, stacked: Stacked, rows: Rows, words: Words, table: pd.DataFrame, learners: Sequence[str]
 ) -> None:
-    """Write the rows, the scores, the weights and the temperatures beside what stacking has written."""
+    """Write the rows, the scores, the weights and the temperatures into the folder of the stack."""
     named = {"rows": rows.key_ids, "labels": rows.labels, "folds": rows.folds, "test_rows": rows.test_key_ids}
     for name, values in named.items():
         np.save(folder / f"{name}.npy", values)
@@ -43,4 +44,5 @@ def write_scores(
         (folder / f"{name}.json").write_text(json.dumps(block, indent=2) + "\n")
     table.to_csv(folder / "fold_scores.csv", index=False, float_format="%.6f", lineterminator="\n")
     confused = confusions(stacked.oof[SUPER], rows.labels, words)
+    confused = confused.map(safe_cell)  # of words that a user's files name
     confused.to_csv(folder / "confusions.csv", index=False, lineterminator="\n")

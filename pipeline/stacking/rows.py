@@ -1,4 +1,4 @@
-"""The rows to stack, in the one order that positions number, with what is known of each."""
+"""The rows to stack with their labels, folds and facts; a position is a row's number in their order."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ class Rows:
     Attributes:
         key_ids: (N,) int64 of the OOF rows.
         labels: (N,) int16.
-        folds: (N,) int8, rising.
+        folds: (N,) int8, ascending.
         test_key_ids: (T,) int64.
-        facts: (N + T, len(FACTS)) float32 simple facts of each drawing.
+        facts: (N + T, len(FACTS)) float32, see `facts_of`.
     """
 
     key_ids: np.ndarray
@@ -44,7 +44,7 @@ class Rows:
 
     @cached_property
     def fold_numbers(self) -> list[int]:
-        """The folds, rising."""
+        """The folds, ascending."""
         return [int(fold) for fold in np.unique(self.folds)]
 
     @property
@@ -82,15 +82,15 @@ def facts_of(shards: Shards) -> np.ndarray:
 
 
 def check_rows(rows: Rows, words: Words) -> None:
-    """Refuse rows on which a stack of stacks cannot be fitted.
+    """Refuse rows on which nested stacks cannot be fitted.
 
     Raises:
-        SketchstackError: there are fewer than three folds, or a word has rows in one fold alone.
+        SketchstackError: there are fewer than three folds, or a word has rows in one fold only.
     """
     if len(rows.fold_numbers) < 3:
         raise SketchstackError(
-            f"params.yaml, folds: {len(rows.fold_numbers)} are too few to stack. To score the SuperLearner on a fold "
-            f"it is fitted on the others, which it cuts again: write at least three, as in [0, 1, 2]."
+            f"params.yaml, folds: {len(rows.fold_numbers)} are too few to stack. To score the SuperLearner on a fold, "
+            f"it is fitted on the other folds, which it splits again: write at least three, such as [0, 1, 2]."
         )
     for held_out in rows.fold_numbers:
         missing = np.setdiff1d(np.arange(len(words)), rows.labels[rows.folds != held_out])

@@ -1,4 +1,4 @@
-"""How everything that is stacked scores out of fold, as tables for files and for the terminal."""
+"""Out-of-fold scores of base learners, meta-learners and the SuperLearner, as tables for files and the terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from pipeline.stacking.rows import Rows
 SUPER = "super_learner"
 STYLES = {"base": "", "meta": "", "super": "bold"}
 SCORES = ["map3", "top1", "log_loss"]
-CONFUSED = 24  # words of a plot of confusions that can be read
+CONFUSED = 24  # words that fit into a readable plot of confusions
 
 
 def score_table(learners: Sequence[LearnerPredictions], oof: Mapping[str, np.ndarray], rows: Rows) -> pd.DataFrame:
@@ -46,7 +46,7 @@ def fold_scores(name: str, kind: str, by_fold: Sequence[np.ndarray], rows: Rows)
 
 
 def pooled_scores(table: pd.DataFrame, rows: Rows) -> dict[str, dict[str, float]]:
-    """Each name's scores over all OOF rows, the SuperLearner first: folds count by their rows."""
+    """Each name's scores over all OOF rows, the SuperLearner first: the mean over folds weighted by their rows."""
     sizes = table["fold"].map(lambda fold: len(rows.of_fold(fold)))
     sums = table[SCORES].mul(sizes, axis=0).groupby(table["name"], sort=False).sum() / len(rows)
     ordered = sums.loc[[SUPER, *(name for name in sums.index if name != SUPER)]]
@@ -54,7 +54,7 @@ def pooled_scores(table: pd.DataFrame, rows: Rows) -> dict[str, dict[str, float]
 
 
 def weights_by_name(models: Mapping[str, BaseMetaLearner], learners: Sequence[str]) -> dict[str, dict[str, float]]:
-    """How much each member counts in the SuperLearner, and in each meta-learner that has such weights."""
+    """The weight of each member in the SuperLearner, and in each meta-learner that has weights."""
     members = {name: sorted(models.keys() - {SUPER}) if name == SUPER else learners for name in models}
     return {
         name: {member: round(float(w), 6) for member, w in zip(members[name], model.learner_weights, strict=True)}
@@ -104,7 +104,7 @@ def print_table(table: pd.DataFrame, weights: Mapping[str, float], console: Cons
 
     Args:
         table: of `score_table`.
-        weights: how much each meta-learner counts in the SuperLearner; 0 where it does not help.
+        weights: of each meta-learner in the SuperLearner; 0 if it does not help.
         console: to show it on.
     """
     by_fold = table.pivot(index="name", columns="fold", values="map3")

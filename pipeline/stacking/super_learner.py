@@ -1,30 +1,31 @@
 """Stage `stack`: the learners' cached predictions → an mlens SuperLearner, scored out of fold, applied to the test set.
 
-The first layer holds the learners, but as caches: fitting does nothing and predicting looks a row's cached prediction
-up, so mlens cuts folds, propagates, scores and fits the layers above without refitting a network. The second layer
-holds the meta-learners, the last the SuperLearner's own combination of them.
+The first layer holds the learners as caches: fitting does nothing and predicting looks up a row's cached prediction.
+So mlens splits folds, propagates, scores and fits the layers above without refitting a network. The second layer
+holds the meta-learners, the last layer the SuperLearner's combination of them.
 
-mlens writes what a layer predicts out in full, and hands each meta-learner a copy of its rows. Above `stack.dense_rows`
-rows the first layer is the meta-learners themselves: they are fed row numbers and read the cache in chunks, and what
-they predict is on disk.
+mlens holds a layer's predictions in full, and gives each meta-learner a copy of its rows. Above `stack.dense_rows`
+rows the first layer is the meta-learners themselves: their input is row numbers, they read the cache in chunks, and
+their predictions are on disk.
 
-Every score is honest. A learner's OOF predictions are by a model that never saw the row. A meta-learner is fitted on
-the OOF rows of the other folds and scored on those of the fold held out. The SuperLearner is built once more for each
-held-out fold from the others alone, meta-learners and temperatures with it, and scored there. Rows that it is fitted on
-have the temperature of their own fold, whose model predicted them; those that it is scored on have that of the others.
-(So the weights of the SuperLearner are found on rows whose labels gave one number per learner and fold, a temperature.)
+Scores do not leak. A learner's OOF predictions come from a model that never saw the row. A meta-learner is fitted on
+the OOF rows of the other folds and scored on the held-out fold. For each held-out fold, the SuperLearner is built again
+from the other folds only, with its meta-learners and temperatures, and scored on the held-out fold. Rows for fitting
+have the temperature of their own fold, whose model predicted them; rows for scoring have that of the other folds.
+(So the labels of the rows for fitting have one influence on the weights beyond the fit: a temperature per learner and
+fold.)
 
     models/<profile>/meta/
                 scores.json      MAP@3, top-1 and log loss over all OOF rows, a block per name
                 fold_scores.csv  the same per fold, with the kind: base, meta or super
-                confusions.csv   how often the SuperLearner takes a word for another, of the words it mistakes most
-                weights.json     how much each learner or meta-learner counts
+                confusions.csv   rows per true word and wrong first guess of the SuperLearner, for the worst words
+                weights.json     the weight of each learner or meta-learner
                 calibration.json a block per learner: its temperature, log loss and calibration error before and after
                 rows.npy         int64 key_ids of the OOF rows, in the order of folds and shards; folds.npy int8,
                 labels.npy int16 beside it; test_rows.npy int64 key_ids of the test rows
                 contents.json    the hash of each file
                 <name>/          oof.npy and test.npy float16 (rows, num_words) of a meta-learner or of super_learner,
-                                 weights.npz, what fitting on all rows found
+                                 weights.npz, fitted on all rows
 """
 
 from __future__ import annotations
@@ -62,14 +63,14 @@ with mlens_imports():
 
 @dataclass(frozen=True)
 class Stacked:
-    """What stacking gives, float16 and memory-mapped.
+    """The results of stacking; predictions are float16 and memory-mapped.
 
     Attributes:
         oof: (N, num_words) of each meta-learner and of `super_learner`, by models that did not see the row.
-        test: (T, num_words) of the same.
-        models: the same, fitted on all OOF rows.
-        calibration: a learner's temperature on all OOF rows, by name; empty where none is asked for.
-        seconds: of fitting on all rows and predicting the test set, and of scoring the SuperLearner.
+        test: (T, num_words) of each meta-learner and of `super_learner`.
+        models: the meta-learners and `super_learner`, fitted on all OOF rows.
+        calibration: temperature of each learner on all OOF rows, by name; empty without calibration.
+        seconds: for fitting on all rows and predicting the test set, and for scoring the SuperLearner.
     """
 
     oof: dict[str, np.ndarray]
@@ -81,17 +82,17 @@ class Stacked:
 
 @dataclass(frozen=True)
 class Stack:
-    """What is stacked, and where.
+    """The inputs and settings of a stack.
 
     Attributes:
         learners: the base learners, by name, in mlens's order: sorted, lower case.
         metalearners: unfitted, by name.
         rows: all rows.
         num_words: columns per learner.
-        folder: an empty folder for all that stacking makes.
+        folder: an empty folder for all outputs.
         calibrate: scale each learner to its temperature first.
-        dense: the first layer is the learners, otherwise the meta-learners.
-        fits: where what was fitted is kept for another stack; by default it goes when this one is done.
+        dense: whether the first layer is the learners; otherwise it is the meta-learners.
+        fits: folder that keeps fitted weights for later stacks; by default they are removed after this stack.
     """
 
     learners: Sequence[CachedLearner]
@@ -115,11 +116,11 @@ class Stack:
 
     @property
     def scratch(self) -> Path:
-        """A folder for what is of no use afterwards."""
+        """A folder for temporary files."""
         return self.folder / "scratch"
 
     def stacked(self) -> Stacked:
-        """Fit the SuperLearner on all OOF rows, and once more on the others of each fold to predict that one."""
+        """Fit the SuperLearner on all OOF rows; then for each fold, fit it on the other folds and predict the fold."""
         bar, begun = progress_bar("stack", total=1 + len(self.rows.fold_numbers), unit="fits"), time.monotonic()
         with bar:
             models, calibration, test = self.fit_all()
@@ -144,7 +145,7 @@ class Stack:
         return models_of(ensemble, self._layers), calibration, test
 
     def predict_fold(self, held_out: int, oof: Mapping[str, np.ndarray]) -> None:
-        """Fit on the other folds; write what that says of the one held out into its rows of `oof`, as in `Stacked`."""
+        """Fit on the other folds; write the predictions of the held-out fold into its rows of `oof` of `Stacked`."""
         at = self.rows.of_fold(held_out)
         with self._mlens():
             ensemble, _ = self.fitted(np.flatnonzero(self.rows.folds != held_out))
@@ -152,7 +153,7 @@ class Stack:
 
     @contextmanager
     def _mlens(self) -> Iterator[None]:
-        """mlens without a copy of all it is given, its predictions on disk where they are not dense."""
+        """Context in which mlens does not copy its input, and keeps predictions on disk unless they are dense."""
         with frozen_objects(), mapped_predictions(None if self.dense else self.scratch):
             yield
 
@@ -172,7 +173,7 @@ class Stack:
         """Build a SuperLearner and fit it on some OOF rows.
 
         Args:
-            positions: of the rows to fit on, whole folds, rising.
+            positions: of the rows to fit on, whole folds, ascending.
 
         Returns:
             The ensemble, and each learner's calibration on these rows.
@@ -185,9 +186,9 @@ class Stack:
         fed = () if self.dense else tuple(learners)
         kept = {name: str((self.fits or self.scratch) / name) for name in self.names}
         once = [(name, StackedMetaLearner(self.metalearners[name], kept[name], fed)) for name in self.names]
-        # One job at a time: the arithmetic inside a fit takes all threads, and a second fit would copy its rows again.
+        # One job at a time: the arithmetic of a fit uses all threads, and a second job would need another copy of rows.
         ensemble = SuperLearner(scorer=_log_loss, backend="threading", n_jobs=1)
-        facts = [1 + column for column in FACT_COLUMNS]  # behind the positions
+        facts = [1 + column for column in FACT_COLUMNS]  # after the positions
         if self.dense:
             cached = [(learner.name, learner) for learner in learners]
             BaseEnsemble.add(ensemble, cached, propagate_features=facts, **index)
@@ -202,7 +203,7 @@ class Stack:
         return ["layer-2", "layer-3"] if self.dense else ["layer-1", "layer-2"]
 
     def _calibrated(self, positions: np.ndarray) -> tuple[list[CachedLearner], dict[str, Calibrated]]:
-        """The learners at the temperatures that the OOF rows at these positions give."""
+        """The learners, scaled to temperatures that are fitted on the OOF rows at these positions."""
         kept, found, folds = [], {}, "_".join(map(str, np.unique(self.rows.folds[positions])))
         for learner in self.learners:
             place = self.scratch / f"{learner.name}.{folds}.npy"
@@ -213,7 +214,7 @@ class Stack:
         return kept, found
 
     def predict(self, ensemble: SuperLearner, positions: np.ndarray, out: Mapping[str, np.ndarray]) -> None:
-        """Write what a fitted ensemble says of the rows at these positions.
+        """Write the predictions of a fitted ensemble for the rows at these positions.
 
         Args:
             ensemble: fitted.
@@ -228,7 +229,7 @@ class Stack:
                 out[name][part] = predicted
 
     def _fed(self, positions: np.ndarray) -> np.ndarray:
-        """Rows as mlens takes them, (N, 1 + len(FACTS)) floats: positions, exact below 2**53, and facts."""
+        """The input of mlens, (N, 1 + len(FACTS)) floats: positions, exact below 2**53, and facts."""
         return np.column_stack([positions.astype(np.float64), self.rows.facts[positions]])
 
 
@@ -252,15 +253,15 @@ def load_metalearners(params: Params, num_words: int) -> dict[str, BaseMetaLearn
     """The unfitted meta-learners that params.yaml names.
 
     Raises:
-        SketchstackError: a name is unknown, taken or without a block, or a block does not fit.
+        SketchstackError: a name is unknown, already taken or has no block, or a block does not fit.
     """
     names, blocks = params.stack.metalearners, params.stack.params
-    for block in blocks:  # those not stacked rest, but must fit too
+    for block in blocks:  # unused blocks must fit too
         load_metalearner(block, num_words, blocks[block])
     for name in names:
         if name not in blocks:
             raise SketchstackError(
-                f"params.yaml, stack.params: no block {name!r} for that meta-learner; it has "
+                f"params.yaml, stack.params: there is no block {name!r} for this meta-learner; the blocks are "
                 f"{', '.join(sorted(blocks)) or 'none'}. Add `{name}: {{}}` with the params it takes."
             )
         if names.count(name) > 1 or name in params.base_learners or name == SUPER:
@@ -272,7 +273,7 @@ def load_metalearners(params: Params, num_words: int) -> dict[str, BaseMetaLearn
 
 
 def limit_threads(threads: int) -> None:
-    """Fix the threads of the arithmetic: NumPy's, which is loaded, and that of what reads this as it loads."""
+    """Fix the number of threads: for NumPy, which is loaded, and for libraries that read OMP_NUM_THREADS on import."""
     os.environ.update({"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)})
     threadpool_limits(threads)
     numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))  # type: ignore[attr-defined]

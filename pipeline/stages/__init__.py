@@ -1,1 +1,1 @@
-"""The lines of dvc.yaml, a file each: `python -m pipeline.stages.NAME`."""
+"""The stages of dvc.yaml, one file each: `python -m pipeline.stages.NAME`."""

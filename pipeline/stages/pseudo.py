@@ -1,4 +1,4 @@
-"""Stage `pseudo`: fit one learner once more, on sure test drawings too; predict the held-out fold and the test set."""
+"""Stage `pseudo`: fit a learner again with pseudo-labelled test drawings; predict the held-out fold and test set."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.training.pseudo import pseudo
 
 @one_paragraph_errors
 def main() -> None:
-    """Train one learner once more without one fold, on test drawings too, under the words of a teacher."""
+    """Train one learner again without one fold, with test drawings under pseudo-labels of a teacher."""
     parser = argparse.ArgumentParser(prog="python -m pipeline.stages.pseudo", description=main.__doc__)
     parser.add_argument("learner", help="one that pseudo.learners of params.yaml names")
     parser.add_argument("held_out", type=int, help="the fold to leave out and predict")

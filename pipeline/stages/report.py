@@ -1,4 +1,4 @@
-"""Stage `report`: the run as one HTML page. It tells times, so it is no hashed output."""
+"""Stage `report`: the run as one HTML page, not hashed because it contains times, and its summary, which is hashed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stage `score`: every submission against the test labels where they are known, beside its out-of-fold score."""
+"""Stage `score`: the out-of-fold score of every submission, and its score on the test labels if they are known."""
 
 from __future__ import annotations
 

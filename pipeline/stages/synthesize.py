@@ -1,4 +1,4 @@
-"""Stage `synthesize`: write a competition that needs no download, in Kaggle's exact format."""
+"""Stage `synthesize`: write a synthetic competition in Kaggle's exact format, without a download."""
 
 from __future__ import annotations
 

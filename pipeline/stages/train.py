@@ -1,4 +1,4 @@
-"""Train one learner without one fold, then predict that fold and the test set."""
+"""Stage `train`: train one learner without one fold, then predict that fold and the test set."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pipeline.training.fitting import fit_and_predict, open_folds, others, ready
 
 
 def train(params: Params, name: str, held_out: int) -> None:
-    """Fit learner `name` on all folds but `held_out`; cache its predictions in models/<profile>/base/<name>/."""
+    """Fit learner `name` on all folds except `held_out`; cache its predictions in models/<profile>/base/<name>/."""
     learner = ready_learner(params, name, held_out)
     fit_and_predict(learner, open_folds(others(params.folds, held_out)), params, name, held_out)
 

@@ -1,1 +1,1 @@
-"""Probabilities → checked and ranked CSVs, Kaggle, the ledger."""
+"""Submissions: from probabilities to checked and ranked CSVs, to Kaggle and the ledger."""

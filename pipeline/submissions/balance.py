@@ -1,6 +1,6 @@
-"""Class balancing: where it is known how often each word occurs in the test set, the predictions are made to agree.
+"""Class balancing: adjust predictions to a known frequency of each word in the test set.
 
-`scaling` brings the expected count of each word to its share, `assignment` the count of first guesses, exactly.
+`scaling` makes the expected count of each word agree, `assignment` the exact count of its first guesses.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from pipeline.foundation.places import places
 from pipeline.predictions.metrics import FLOOR, precision_at_3, top3
 
 TOLERANCE = 1e-3  # the largest relative error of a word's expected count that still counts as equal
-ROUNDS = 1000  # near-certain predictions that contradict the prior converge slowly, and no further gain is in them
-CANDIDATES = 40  # words that a row may be assigned, its likeliest; a row that gets none of them takes what is left over
-COST = 1e6  # of a whole logarithm: the flow counts in integers
+ROUNDS = 1000  # near-certain predictions against the prior converge slowly, without further gain
+CANDIDATES = 40  # likeliest words that a row can be assigned; a row that gets none of them takes a left-over word
+COST = 1e6  # integer cost of 1 nat: the flow needs integers
 
 Method = Literal["scaling", "assignment"]
 
 
 @dataclass(frozen=True)
 class Balanced:
-    """Probabilities brought to a prior.
+    """Probabilities balanced to a prior.
 
     Attributes:
         probabilities: (N, num_words) float64, rows sum to 1.
-        rounds: how many rounds of scaling it took.
-        error: the largest relative error of a word's expected count that is left.
+        rounds: number of scaling rounds.
+        error: the largest remaining relative error of a word's expected count.
     """
 
     probabilities: np.ndarray
@@ -39,25 +39,25 @@ class Balanced:
 
 
 def uniform(num_words: int) -> np.ndarray:
-    """The prior of equally many drawings of each word: (num_words,) float64."""
+    """The uniform prior over words: (num_words,) float64."""
     return np.full(num_words, 1 / num_words)
 
 
 def balance(probabilities: np.ndarray, prior: np.ndarray) -> Balanced:
     """Scale the columns until the expected count of each word is its share of the rows.
 
-    Columns are scaled to the prior and rows to 1 in turn (iterative proportional fitting, Deming and Stephan 1940;
-    Sinkhorn and Knopp 1967): of all matrices with these sums, the limit is the nearest to the given one in
-    Kullback-Leibler divergence. Only two vectors are iterated, so a round costs two passes over the matrix.
+    Columns are scaled to the prior and rows to 1 alternately (iterative proportional fitting, Deming and Stephan 1940;
+    Sinkhorn and Knopp 1967): of all matrices with these sums, the limit has the least Kullback-Leibler divergence from
+    the given matrix. Only two vectors are iterated, so a round costs two passes over the matrix.
 
     Args:
-        probabilities: (N, num_words), any float type; floored at 1e-7, since nothing scales a zero.
+        probabilities: (N, num_words), any float type; floored at 1e-7, because a zero cannot be scaled.
         prior: (num_words,) positive, sums to 1.
     """
     given = np.maximum(probabilities, FLOOR, dtype=np.float64)
     wanted = prior * len(given)  # (num_words,) counts
     scale, rounds, error = np.ones_like(prior), 0, np.inf
-    # einsum and not @: BLAS adds in an order that depends on its threads, and a submission must not.
+    # einsum and not @: the order of additions in BLAS depends on its threads, and a submission must not.
     while error > TOLERANCE and rounds < ROUNDS:
         rows = 1 / np.einsum("nw,w->n", given, scale)
         counts = scale * np.einsum("nw,n->w", given, rows)
@@ -74,7 +74,7 @@ class Guesses:
 
     Attributes:
         best: (N, 3) labels, best first.
-        done: how it was done, for a manifest.
+        done: method and its results, for the manifest.
     """
 
     best: np.ndarray
@@ -82,14 +82,14 @@ class Guesses:
 
 
 def balanced_guesses(probabilities: np.ndarray, prior: np.ndarray, method: Method) -> Guesses:
-    """Three guesses a row that agree with a prior.
+    """Three guesses per row that agree with a prior.
 
     Args:
         probabilities: (N, num_words).
         prior: (num_words,) positive, sums to 1.
-        method: `scaling`: the likeliest three once the probabilities are balanced. `assignment`: the first guesses are
-            the likeliest that together hold each word as often as the prior says; the other two are the likeliest of
-            the balanced rest.
+        method: `scaling`: the likeliest three by the balanced probabilities. `assignment`: the first guesses are the
+            likeliest ones in which each word has exactly the count of the prior; the other two are the likeliest
+            remaining words by the balanced probabilities.
     """
     balanced = balance(probabilities, prior)
     done = {"method": method, "rounds": balanced.rounds, "count_error": float(f"{balanced.error:.3g}")}
@@ -101,15 +101,15 @@ def balanced_guesses(probabilities: np.ndarray, prior: np.ndarray, method: Metho
 
 
 def assign(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    """The likeliest labels (N,) of all rows together that hold each word as often as a prior says.
+    """The labels (N,) of all rows that are jointly likeliest and have the word counts of a prior.
 
-    A minimum-cost flow from rows to words, each arc's cost the negative logarithm of a probability, by OR-Tools. A row
-    has arcs to its likeliest words, and one through a common node to every word at the cost of no chance at all, so
-    that there always is an answer.
+    A minimum-cost flow from rows to words by OR-Tools; the cost of an arc is the negative logarithm of a probability. A
+    row has arcs to its likeliest words, and one arc to a common node that leads to every word, at the cost of the least
+    probability, so that a solution always exists.
 
     Args:
         probabilities: (N, num_words), positive.
-        prior: (num_words,) sums to 1; counts are its shares of N, rounded so that they add up.
+        prior: (num_words,) sums to 1; counts are its shares of N, rounded so that they sum to N.
     """
     from ortools.graph.python import min_cost_flow
 
@@ -142,7 +142,7 @@ def assign(probabilities: np.ndarray, prior: np.ndarray) -> np.ndarray:
 
 
 def whole_counts(prior: np.ndarray, rows: int) -> np.ndarray:
-    """How many of the rows each word has, (num_words,) int64, that add up: the largest remainders are rounded up."""
+    """The number of rows of each word, (num_words,) int64, with sum `rows`: the largest remainders are rounded up."""
     exact = prior * rows
     counts = np.floor(exact + 1e-9).astype(np.int64)
     up = np.argsort(-(exact - counts), kind="stable")[: rows - counts.sum()]
@@ -151,16 +151,16 @@ def whole_counts(prior: np.ndarray, rows: int) -> np.ndarray:
 
 
 def draw_evenly(labels: np.ndarray, num_words: int, most: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw rows without replacement such that each word is equally frequent.
+    """Draw rows without replacement so that each word is equally frequent.
 
     Args:
         labels: (N,) integers below num_words.
-        num_words: words there are.
-        most: drawings a word at most; the rarest word may allow fewer.
-        rng: the source of chance.
+        num_words: number of words.
+        most: the most rows per word; the rarest word may have fewer.
+        rng: random generator.
 
     Returns:
-        (words × drawings a word,) sorted row numbers; empty if a word has no rows.
+        (words × rows per word,) sorted row numbers; empty if a word has no rows.
     """
     counts = np.bincount(labels, minlength=num_words)
     each = min(most, counts.min())
@@ -171,7 +171,7 @@ def draw_evenly(labels: np.ndarray, num_words: int, most: int, rng: np.random.Ge
 
 
 def check_drawable(labels: np.ndarray, words: Words) -> None:
-    """Refuse out-of-fold rows in which a word does not occur: no draw of them has the prior of the test set.
+    """Refuse out-of-fold rows without any row of some word: they cannot be drawn with the prior of the test set.
 
     Raises:
         SketchstackError: a word has no rows.
@@ -179,13 +179,13 @@ def check_drawable(labels: np.ndarray, words: Words) -> None:
     absent = np.flatnonzero(np.bincount(labels, minlength=len(words)) == 0)
     if len(absent):
         raise SketchstackError(
-            f"{places().meta}/labels.npy: no out-of-fold row shows {words.names[absent[0]]!r}, so what balancing gains "
-            f"cannot be measured; raise oof.max_rows in params.yaml, or set submit.prior to null."
+            f"{places().meta}/labels.npy: no out-of-fold row shows {words.names[absent[0]]!r}, so the gain of "
+            f"balancing cannot be measured; raise oof.max_rows in params.yaml, or set submit.prior to null."
         )
 
 
 def gains(probabilities: np.ndarray, labels: np.ndarray, method: Method) -> np.ndarray:
-    """What balancing to the uniform prior adds to each row's precision, where each word is equally frequent.
+    """The gain of balancing to the uniform prior in each row's precision, for rows with equally frequent words.
 
     Args:
         probabilities: (N, num_words) of rows that `draw_evenly` drew.

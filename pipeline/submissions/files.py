@@ -1,9 +1,9 @@
-"""The CSV of a submission: how it is written and read, and what it must pass before it gets its name.
+"""The CSV of a submission: writing, reading, and the checks that it must pass before it gets its name.
 
     key_id,word
     9000003627287624,The_Eiffel_Tower airplane donut
 
-The checks take a file as Kaggle takes it, byte for byte, because a CSV reader forgives what a competition does not.
+The checks work on the bytes of the file, because a CSV reader accepts faults that Kaggle does not.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ TRAIN = "train_simplified"
 
 
 def write_submission(path: Path, key_ids: np.ndarray, guesses: np.ndarray, words: Words) -> None:
-    """Write a submission: UTF-8, one line feed a row.
+    """Write a submission: UTF-8, one line feed per row.
 
     Args:
-        path: the file; what it held is replaced.
+        path: the file; it is replaced if it exists.
         key_ids: (N,) int64.
         guesses: (N, 3) labels, best first.
-        words: what the labels stand for.
+        words: the words of the labels.
     """
     names = np.asarray(words.names, object)[guesses]  # (N, 3)
     rows = [f"{key_id},{' '.join(row)}" for key_id, row in zip(key_ids.tolist(), names, strict=True)]
@@ -46,7 +46,7 @@ def sample_key_ids(sample: Path) -> np.ndarray:
     """The rows that a submission must have, in order: the key_ids of the sample submission, (N,) int64.
 
     Raises:
-        SketchstackError: the file is missing, has no key_id column, no rows, or a key_id that is none or a second one.
+        SketchstackError: the file is missing, has no key_id column or no rows, or has an invalid or repeated key_id.
     """
     key_ids = read_key_ids(sample, read_columns(sample, ["key_id"])["key_id"])
     if not len(key_ids):
@@ -55,10 +55,10 @@ def sample_key_ids(sample: Path) -> np.ndarray:
 
 
 def known_words(sample: Path) -> frozenset[str]:
-    """The words that a guess may be: the files in train_simplified/ beside the sample, else those of the folds.
+    """The allowed words of a guess: the files in train_simplified/ beside the sample, else the words of the folds.
 
     Raises:
-        SketchstackError: there is neither.
+        SketchstackError: there are neither such files nor folds.
     """
     files = (sample.parent / TRAIN).glob("*.*")
     names = {spell(file.name.split(".")[0]) for file in files if not file.name.startswith(".")}
@@ -86,15 +86,15 @@ def read_manifests(folder: Path | None = None) -> list[dict[str, Any]]:
 
 
 def check_submission(path: Path, key_ids: np.ndarray, words: Collection[str]) -> None:
-    """Refuse a submission that is not exactly what the competition asks for.
+    """Refuse a submission that is not exactly in the competition's format.
 
     Args:
         path: the CSV.
-        key_ids: (N,) int64, the sample's, in order.
-        words: all words that a guess may be.
+        key_ids: (N,) int64 of the sample, in order.
+        words: all allowed words.
 
     Raises:
-        SketchstackError: the file is missing, or has faults; each is named with the first row that has it.
+        SketchstackError: the file is missing, or has faults; each fault is named with the first row that has it.
     """
     try:
         found = faults(path.read_bytes(), key_ids, words)
@@ -103,15 +103,15 @@ def check_submission(path: Path, key_ids: np.ndarray, words: Collection[str]) ->
     if found:
         raise SketchstackError(
             f"{path} is not a valid submission: {'; '.join(found)}. A submission is UTF-8 with line feeds, has the "
-            f"header {HEADER}, the sample's key_ids in the sample's order, and three different known words a row, "
-            f"parted by one space."
+            f"header {HEADER}, the sample's key_ids in the sample's order, and three different known words per row, "
+            f"separated by one space."
         )
 
 
 def check_file(file: Path, sample: Path) -> int:
-    """Check any submission against any sample, and return how many rows it has.
+    """Check any submission against any sample, and return its number of rows.
 
-    Where a manifest lies beside it, its bytes must be those that the manifest was written for.
+    If a manifest is beside it, its bytes must have the hash in the manifest.
 
     Raises:
         SketchstackError: the sample cannot be read, or the submission is not valid or was changed.
@@ -121,14 +121,14 @@ def check_file(file: Path, sample: Path) -> int:
     manifest = file.with_suffix(".json")
     if (written := _hash_in(manifest)) and written != file_hash(file):
         raise SketchstackError(
-            f"{file} is valid, but not the file that {manifest} was written for: its SHA-256 is {file_hash(file)}. Run "
-            f"`dvc repro -f submit` to write both, or move the file elsewhere."
+            f"{file} is valid, but it is not the file of {manifest}: its SHA-256 is {file_hash(file)}. Run "
+            f"`dvc repro -f submit` to write both again, or move the file to another folder."
         )
     return len(key_ids)
 
 
 def _hash_in(manifest: Path) -> str | None:
-    """The SHA-256 that a manifest holds; None if there is none, or the file is something else."""
+    """The SHA-256 in a manifest; None if the file does not exist or is not a manifest."""
     try:
         known = json.loads(manifest.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -137,19 +137,19 @@ def _hash_in(manifest: Path) -> str | None:
 
 
 def faults(content: bytes, key_ids: np.ndarray, words: Collection[str]) -> list[str]:
-    """What is wrong with the content of a submission: a phrase a kind of fault, with its first row; empty if valid.
+    """The faults of a submission: a phrase per kind of fault, with its first row; empty if valid.
 
     Args:
         content: the bytes of the CSV.
-        key_ids: (N,) int64, the sample's, in order.
-        words: all words that a guess may be.
+        key_ids: (N,) int64 of the sample, in order.
+        words: all allowed words.
     """
     found = _Faults()
     header, *rows = _lines(content, found) or [""]
     if header != HEADER:
         found.add("header", 0, f"the header is {header!r} instead of {HEADER}")
     spellings = {_loosely(word): word for word in words}
-    actual = []  # the key_id of each row; None where it has none
+    actual = []  # the key_id of each row; None if it has none
     for number, row in enumerate(rows, 1):
         key_id, guesses = _fields(number, row, found)
         actual.append(key_id)
@@ -159,7 +159,7 @@ def faults(content: bytes, key_ids: np.ndarray, words: Collection[str]) -> list[
 
 
 class _Faults:
-    """The faults of a file by kind: the first of each and how many rows have it."""
+    """The faults of a file by kind: the first row of each, and the number of rows with it."""
 
     def __init__(self) -> None:
         self._first: dict[str, str] = {}
@@ -175,7 +175,7 @@ class _Faults:
 
 
 def _lines(content: bytes, found: _Faults) -> list[str]:
-    """Decode a file and cut it into lines; what is wrong with its encoding or its line ends becomes a fault."""
+    """Decode a file and split it into lines; errors in encoding or line ends become faults."""
     if content.startswith(codecs.BOM_UTF8):
         content = content.removeprefix(codecs.BOM_UTF8)
         found.add("encoding", 0, "encoding: the file starts with a byte order mark")
@@ -187,17 +187,17 @@ def _lines(content: bytes, found: _Faults) -> list[str]:
         text = content.decode(errors="replace")
     if "\r" in text:
         row = text[: text.index("\r")].count("\n")
-        found.add("line ends", row, "line ends: a carriage return; lines end with a line feed alone")
+        found.add("line ends", row, "line ends: a carriage return; lines must end with only a line feed")
         text = text.replace("\r\n", "\n").replace("\r", "\n")
     lines = text.split("\n")
     if lines[-1]:
-        found.add("last line", len(lines) - 1, "line ends: the last line has none")
+        found.add("last line", len(lines) - 1, "line ends: the last line has no line feed")
         return lines
     return lines[:-1]
 
 
 def _fields(number: int, row: str, found: _Faults) -> tuple[int | None, str | None]:
-    """The key_id and the guesses of a line, None where there is none, which becomes a fault."""
+    """The key_id and the guesses of a line; a missing one is None and becomes a fault."""
     if not row.strip():
         found.add("blank row", number, "the row is blank")
         return None, None
@@ -233,7 +233,7 @@ def _check_guesses(
 
 
 def _loosely(word: str) -> str:
-    """A word without what people's lists disagree on: case, hyphens, underscores."""
+    """A word in lower case without spaces, hyphens and underscores, in which lists of words differ."""
     return re.sub(r"[\W_]", "", word.lower())
 
 
@@ -242,10 +242,10 @@ def _check_key_ids(actual: Sequence[int | None], expected: Sequence[int], found:
     if len(actual) != len(expected):
         found.add("rows", min(len(actual), len(expected)), f"{len(actual)} rows instead of {len(expected)}")
     asked, seen = set(expected), set[int]()
-    common = []  # (row, key_id) of those that belong here
+    common = []  # (row, key_id) of expected rows
     for row, key_id in enumerate(actual, 1):
         if key_id in seen:
-            found.add("duplicate", row, f"key_id {key_id} again")
+            found.add("duplicate", row, f"key_id {key_id} is repeated")
         elif key_id is not None and key_id not in asked:
             found.add("unexpected", row, f"key_id {key_id} is not in the sample")
         elif key_id is not None:
@@ -253,7 +253,7 @@ def _check_key_ids(actual: Sequence[int | None], expected: Sequence[int], found:
             common.append((row, key_id))
     for row, key_id in enumerate(expected, 1):
         if key_id not in seen:
-            found.add("missing", row, f"key_id {key_id}, which the sample has there, is missing")
+            found.add("missing", row, f"key_id {key_id}, which the sample has in this row, is missing")
     for (row, key_id), wanted in zip(common, (key_id for key_id in expected if key_id in seen), strict=True):
         if key_id != wanted:
-            found.add("order", row, f"order: key_id {key_id} stands where the sample has {wanted}")
+            found.add("order", row, f"order: key_id {key_id} is where the sample has {wanted}")

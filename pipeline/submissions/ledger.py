@@ -1,4 +1,4 @@
-"""ledger.csv: every recorded submission, with what it was made from and what it scored. It is in git."""
+"""ledger.csv: every recorded submission with its origin (commit, params, environment) and its scores. It is in git."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.spreadsheets import cell_text, safe_row
 
 LEDGER = Path("ledger.csv")
 
@@ -20,17 +21,16 @@ class Entry:
     """A row of the ledger.
 
     Attributes:
-        competition: its name at Kaggle, or `test labels of PROFILE` where the score is that on the profile's labels.
-        name: the submission's.
+        competition: its name at Kaggle, or `test labels of PROFILE` for a score on the labels of a profile.
+        name: of the submission.
         sha256: of its CSV.
         commit: the commit it was made from.
-        dvc_lock: SHA-256 of that commit's dvc.lock.
+        dvc_lock: SHA-256 of dvc.lock at that commit.
         params: fingerprint of the params that it depends on.
-        environment: what it was made with, see pipeline/foundation/environment.py; empty if made on another machine.
+        environment: see pipeline/foundation/environment.py; empty if made on another machine.
         oof_map3: its MAP@3 out of fold.
-        low, high: the 95% interval of that.
-        public, private: its MAP@3 on the leaderboard, as Kaggle writes it (or on the test labels); empty where
-            that is not known.
+        low, high: the 95% interval of `oof_map3`.
+        public, private: its MAP@3 on the leaderboard, as Kaggle writes it (or on the test labels); empty if not known.
     """
 
     competition: str
@@ -57,12 +57,12 @@ COLUMNS = tuple(field.name for field in fields(Entry))
 
 def _line(values: tuple[str, ...]) -> str:
     text = io.StringIO()
-    csv.writer(text, lineterminator="").writerow(values)
+    csv.writer(text, lineterminator="").writerow(safe_row(values))
     return text.getvalue()
 
 
 def read_ledger(path: Path = LEDGER) -> list[Entry]:
-    """All entries, oldest first; none where there is no ledger.
+    """All entries, oldest first; empty if there is no ledger.
 
     Raises:
         SketchstackError: the file is not a ledger.
@@ -74,21 +74,21 @@ def read_ledger(path: Path = LEDGER) -> list[Entry]:
     broken = [number for number, line in enumerate(lines, 1) if len(line) != len(COLUMNS)]
     if not lines or tuple(lines[0]) != COLUMNS or broken:
         raise SketchstackError(
-            f"{path} line {broken[0] if broken else 1} is no line of the ledger, whose columns are {','.join(COLUMNS)}"
+            f"{path} line {broken[0] if broken else 1} does not have the columns of the ledger, {','.join(COLUMNS)}"
             f"; restore the file with `git checkout {path}`."
         )
-    return [Entry(*line) for line in lines[1:]]
+    return [Entry(*map(cell_text, line)) for line in lines[1:]]
 
 
 def record(entry: Entry, path: Path = LEDGER) -> Entry | None:
-    """Append an entry; a file is recorded once a competition. Of one that is there, scores not known yet are filled in.
+    """Append an entry, or fill in new scores if the ledger has it; a file has one entry per competition.
 
     Returns:
-        The entry as the ledger has it now; None if that was there before.
+        The new or changed entry; None if the ledger had it already.
     """
     folder = os.open(path.parent, os.O_RDONLY)
     try:
-        fcntl.flock(folder, fcntl.LOCK_EX)  # two processes at once must not lose each other's line
+        fcntl.flock(folder, fcntl.LOCK_EX)  # concurrent processes must not lose each other's line
         entries = read_ledger(path)
         known = recorded(entries, entry.competition, entry.sha256)
         new = entry
@@ -106,6 +106,6 @@ def record(entry: Entry, path: Path = LEDGER) -> Entry | None:
 
 
 def recorded(entries: list[Entry], competition: str, sha256: str) -> Entry | None:
-    """The entry of a file that was recorded before, if it was."""
+    """The entry of this file and competition, or None."""
     same = [known for known in entries if (known.competition, known.sha256) == (competition, sha256)]
     return same[0] if same else None

@@ -1,16 +1,11 @@
-"""Probabilities → checked, ranked top-3 submissions (a stage); a submission → Kaggle and the ledger (`make submit`).
+"""Stage `submit`: probabilities → checked, ranked top-3 submissions.
 
-    sketchstack submit                             write, rank and check all submissions
-    sketchstack submit --check FILE --sample FILE  check any submission
-    sketchstack submit --send [NAME]               send one (the best), or say exactly what would be sent
-    sketchstack submit --record NAME --public S    write one that was sent by hand, or its score, to ledger.csv
-
-A submission is ranked by its out-of-fold MAP@3. Its 95% interval resamples the rows (bootstrap), so it holds the
-chance of having met these drawings and not others, not the chance in fitting the networks. What balancing gains is
-measured on out-of-fold rows drawn as the test set is, each word equally often: the same draw is scored plain and
-balanced, the mean gain of several draws is added to the plain score, and both the rows and the draws widen the
-interval. A fold's rows are predicted by one model and the test rows by the mean over the folds' models, so the test
-score of a base learner should come out a little higher than its out-of-fold score.
+A submission is ranked by its out-of-fold MAP@3. Its 95% interval resamples the rows (bootstrap), so it covers the
+uncertainty from the choice of drawings, not from fitting the networks. The gain of balancing is measured on out-of-fold
+rows drawn like the test set, each word equally often: the same draw is scored unbalanced and balanced, the mean gain of
+several draws is added to the unbalanced score, and both the rows and the draws widen the interval. A fold's rows are
+predicted by one model and the test rows by the mean over the fold models, so the test score of a base learner should be
+a little higher than its out-of-fold score.
 """
 
 from __future__ import annotations
@@ -40,10 +35,10 @@ from pipeline.submissions.files import check_submission, known_words, read_manif
 from pipeline.submissions.sources import BALANCED, COMBINATIONS, Source, StackedRows, open_sources, read_stacked_rows
 
 RANKING = "ranking.csv"
-BEST = 3  # submissions to mark: as many as a Kaggle team may choose from
-DRAWS = 5  # draws that measure what balancing gains
-RESAMPLES = 2000  # bootstrap samples an interval
-BOOTSTRAP = 95  # with the seed, where the bootstrap's chance comes from
+BEST = 3  # number of submissions to mark
+DRAWS = 5  # draws that measure the gain of balancing
+RESAMPLES = 2000  # bootstrap samples per interval
+BOOTSTRAP = 95  # part of the bootstrap's random seed
 
 
 @dataclass(frozen=True)
@@ -51,11 +46,11 @@ class Entry:
     """A submission before it is written.
 
     Attributes:
-        name: its file's name, without the suffix.
-        source: where its probabilities come from.
+        name: of its file, without suffix.
+        source: of its probabilities.
         guesses: (T, 3) labels of the test rows, best first.
-        oof: its out-of-fold score with its interval, as in the manifest.
-        balance: what balancing did to the test probabilities, as in the manifest; None if it is not balanced.
+        oof: its out-of-fold score with interval, as in the manifest.
+        balance: result of balancing the test probabilities, as in the manifest; None if it is not balanced.
     """
 
     name: str
@@ -79,14 +74,14 @@ def plain_score(precision: np.ndarray, rng: np.random.Generator) -> dict[str, An
 
 
 def balanced_score(precision: np.ndarray, drawn: list[np.ndarray], rng: np.random.Generator) -> dict[str, Any]:
-    """MAP@3 after balancing: the plain score plus the mean gain of several draws, and its 95% interval.
+    """MAP@3 after balancing: the unbalanced score plus the mean gain of several draws, and its 95% interval.
 
-    Each bootstrap sample takes the gain of one resampled draw and not of all, so the interval is rather too wide.
+    Each bootstrap sample uses the gain of one resampled draw and not of all, so the interval is conservative.
 
     Args:
         precision: (N,) of all out-of-fold rows, not balanced.
-        drawn: of each draw, what balancing added to each of its rows' precision.
-        rng: the source of chance.
+        drawn: for each draw, the gain of balancing in the precision of each of its rows.
+        rng: random generator.
     """
     plain = resampled_means(precision, RESAMPLES, rng)
     gain = np.concatenate([resampled_means(rows, RESAMPLES // len(drawn), rng) for rows in drawn])
@@ -102,7 +97,7 @@ def _score(map3: float, resampled: np.ndarray, rows: int) -> dict[str, Any]:
 
 
 def enter(source: Source, rows: StackedRows, words: Words, params: Params) -> Iterator[Entry]:
-    """The submissions of a source: plain, and balanced where the prior of the test set is declared."""
+    """The submissions of a source: unbalanced, and balanced if params give the prior of the test set."""
     precision = oof_precision(source, rows.labels)
     test = source.test()
     plain = plain_score(precision, np.random.default_rng([params.seed, BOOTSTRAP]))
@@ -122,25 +117,25 @@ def enter(source: Source, rows: StackedRows, words: Words, params: Params) -> It
 
 
 def rank(entries: list[Entry]) -> list[Entry]:
-    """Best out-of-fold MAP@3 first, equals by name."""
+    """Best out-of-fold MAP@3 first, ties by name."""
     return sorted(entries, key=lambda entry: (-entry.oof["map3"], entry.name))
 
 
 def in_sample_order(guesses: np.ndarray, test: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, int]:
-    """Arrange guesses as the sample submission asks, and fill in for drawings that were rejected.
+    """Arrange guesses in the order of the sample submission, and fill in guesses for rejected drawings.
 
-    A row without a prediction gets the three words that are guessed most often, equals in label order.
+    A row without a prediction gets the three words that are guessed most often, ties in label order.
 
     Args:
         guesses: (T, 3) labels.
         test: (T,) key_ids of their rows.
-        sample: (N,) key_ids asked for.
+        sample: (N,) key_ids of the sample submission.
 
     Returns:
-        (N, 3) labels, and how many rows had no prediction.
+        (N, 3) labels, and the number of rows without a prediction.
 
     Raises:
-        SketchstackError: there are predictions of rows that nobody asks for.
+        SketchstackError: there are predictions for rows that are not in the sample.
     """
     if len(unasked := test[~np.isin(test, sample)]):
         raise SketchstackError(
@@ -155,7 +150,7 @@ def in_sample_order(guesses: np.ndarray, test: np.ndarray, sample: np.ndarray) -
 
 
 def _commonest(guesses: np.ndarray) -> np.ndarray:
-    """The three labels that stand most often among guesses (T, 3); equals in label order."""
+    """The three most frequent labels among guesses (T, 3); ties in label order."""
     counts = np.bincount(guesses.ravel(), minlength=GUESSES)
     return np.argsort(-counts, kind="stable")[:GUESSES]
 
@@ -171,7 +166,7 @@ def write_entry(
         place: its rank, from 1.
         test: (T,) key_ids of the rows of its guesses.
         asked: (N,) key_ids that the sample submission asks for, in order.
-        words: what its labels stand for.
+        words: the words of its labels.
         params: those in force.
     """
     guesses, missing = in_sample_order(entry.guesses, test, asked)
@@ -243,7 +238,7 @@ def write_ranking(folder: Path, manifests: list[dict[str, Any]]) -> None:
 
 
 def print_ranking(manifests: list[dict[str, Any]]) -> None:
-    """Show all submissions, best first; the best three bear a star."""
+    """Print all submissions, best first; the best three have a star."""
     table = Table("", "submission", title="Submissions, by MAP@3 out of fold", box=SIMPLE_HEAD, title_justify="left")
     for heading in ("MAP@3", "95% interval", "gain of balancing", "rows", "no prediction"):
         table.add_column(heading, justify="right")
@@ -263,7 +258,7 @@ def write_submissions(params: Params) -> None:
     words, rows, asked = load_words(places().folds), read_stacked_rows(), sample_key_ids(params.sample_path)
     if len(words) < GUESSES:
         raise SketchstackError(
-            f"{places().folds}/words.json has {len(words)} words; three guesses a row need at least three."
+            f"{places().folds}/words.json has {len(words)} words; three guesses per row need at least three."
         )
     if params.submit.prior:
         check_drawable(rows.labels, words)

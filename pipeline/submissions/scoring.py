@@ -1,7 +1,6 @@
-"""Submissions against known labels: MAP@3 and top-1, beside what was expected out of fold.
+"""Scores of submissions on known labels: MAP@3 and top-1, with the out-of-fold score for comparison.
 
 sketchstack score submissions/synthetic/super_learner.csv data/synthetic/test_labels.csv
-sketchstack score --all    every submission: reports/out_of_fold.json, test.json and scores.txt (a stage)
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ def read_labels(path: Path) -> dict[int, str]:
     """True words by key_id.
 
     Raises:
-        SketchstackError: the file is missing or no CSV of key_id and word, or a row has no word.
+        SketchstackError: the file is missing or not a CSV of key_id and word, or a row has no word.
     """
     columns = read_columns(path, ["key_id", "word"])
     for row, word in enumerate(columns["word"], 1):
@@ -44,25 +43,25 @@ def read_guesses(path: Path) -> dict[int, list[str]]:
     """One to three guesses by key_id, best first.
 
     Raises:
-        SketchstackError: the file is missing or no CSV of key_id and word, or a row has no guess or more than three.
+        SketchstackError: the file is missing or not a CSV of key_id and word, or a row has no guess or more than three.
     """
     columns = read_columns(path, ["key_id", "word"])
     guesses = [text.split() for text in columns["word"]]
     for row, guessed in enumerate(guesses, 1):
         if not 1 <= len(guessed) <= GUESSES:
             raise SketchstackError(
-                f"{path} {row_place(row)} has {len(guessed)} guesses; write one to three words parted by spaces, a "
-                f"word's own spaces as underscores."
+                f"{path} {row_place(row)} has {len(guessed)} guesses; write one to three words separated by spaces, "
+                f"with underscores for spaces inside a word."
             )
     key_ids = read_key_ids(path, columns["key_id"])
     return dict(zip(key_ids.tolist(), guesses, strict=True))
 
 
 def score(submission: Path, labels: Path) -> tuple[float, float]:
-    """MAP@3 and top-1 of a submission, row by row of the same key_id, whatever the order.
+    """MAP@3 and top-1 of a submission; rows are matched by key_id, in any order.
 
     Raises:
-        SketchstackError: a file cannot be read, or one has a row that the other lacks.
+        SketchstackError: a file cannot be read, or one file has a row that the other does not have.
     """
     guesses, truth = read_guesses(submission), read_labels(labels)
     for file, rows, other, others in ((submission, guesses, labels, truth), (labels, truth, submission, guesses)):
@@ -71,7 +70,7 @@ def score(submission: Path, labels: Path) -> tuple[float, float]:
             row, key_id = lacking[0]
             raise SketchstackError(
                 f"{file} {row_place(row)} has key_id {key_id}, which {other} lacks ({len(lacking)} such rows); a "
-                f"submission and its labels must be of the same rows."
+                f"submission and its labels must have the same rows."
             )
     if not guesses:
         raise SketchstackError(f"{submission} has no rows; name a submission with guesses.")
@@ -81,7 +80,7 @@ def score(submission: Path, labels: Path) -> tuple[float, float]:
 
 
 def scores_of(manifests: list[dict[str, Any]], labels: Path | None) -> dict[str, dict[str, float]]:
-    """Each submission's score out of fold and, where labels are known, on the test set."""
+    """Each submission's score out of fold and, if labels are known, on the test set."""
     found = {}
     for manifest in manifests:
         found[manifest["name"]] = {"oof_map3": manifest["oof"]["map3"]}
@@ -92,7 +91,7 @@ def scores_of(manifests: list[dict[str, Any]], labels: Path | None) -> dict[str,
 
 
 def draw_table(manifests: list[dict[str, Any]], scores: dict[str, dict[str, float]]) -> str:
-    """All submissions, the best out of fold first, as text; the best three bear a star."""
+    """A table of all submissions as text, the best out of fold first; the best three have a star."""
     table = Table("", "submission", title="MAP@3 of the submissions", title_justify="left", box=SIMPLE_HEAD)
     for heading in ("out of fold", "95% interval", "test", "test top-1"):
         table.add_column(heading, justify="right")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,9 +19,16 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.git import git
 from pipeline.foundation.params import Params, fingerprint
 from pipeline.foundation.places import places
-from pipeline.submissions import kaggle, ledger
+from pipeline.submissions import kaggle, ledger, outbox
 from pipeline.submissions.files import check_file, read_manifests
 from pipeline.submissions.scoring import score
+from pipeline.submissions.troubles import SETUP, KaggleError
+
+LISTING_SECONDS = 120.0  # until Kaggle's list shows a submission that has arrived
+UNSURE = (
+    "Kaggle may have the submission all the same: the same command looks for it in Kaggle's list before it sends "
+    "anything."
+)
 
 
 def send(name: str | None, params: Params) -> None:
@@ -46,9 +51,10 @@ def send(name: str | None, params: Params) -> None:
     elif hindrances := obstacles(entry):
         raise SketchstackError("; ".join(hindrances) + ".")
     else:
-        with alone():
-            scored = send_and_wait(file, message, entry)
-        written = ledger.record(replace(entry, public=scored.public, private=scored.private))
+        with outbox.locked(entry.competition, entry.name) as box:
+            scored = send_and_wait(file, message, entry, box)
+            written = ledger.record(replace(entry, public=scored.public, private=scored.private))
+            box.close(entry.sha256)
         if written:
             print(f"{ledger.LEDGER} has a new line; commit it: {written.line}")
 
@@ -97,32 +103,103 @@ def _write(scored: ledger.Entry, params: Params) -> None:
         print(f"{ledger.LEDGER} has this very file with its scores already; nothing is changed.")
 
 
-@contextmanager
-def alone() -> Iterator[None]:
-    """Hold off other senders: two at once would both find nothing sent, and send.
+def send_and_wait(file: Path, message: str, entry: ledger.Entry, box: outbox.Outbox) -> kaggle.Submission:
+    """Send a submission and wait for its score; one that is in Kaggle's list already is only waited for.
+
+    One that Kaggle could not score is sent again.
 
     Raises:
-        SketchstackError: another process is sending.
+        SketchstackError: Kaggle refuses it or cannot score it, its list cannot be read, or there is no score in time.
     """
-    folder = os.open(places().submissions, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SketchstackError(
-                f"another process is sending from {places().submissions}/; wait for it, or end it."
-            ) from None
-        yield
-    finally:
-        os.close(folder)
-
-
-def send_and_wait(file: Path, message: str, entry: ledger.Entry) -> kaggle.Scored:
-    """Send a submission and wait for its score; one that an interrupted run has sent is only waited for."""
     mark = f"sha256 {entry.sha256[:16]}"  # `send` puts it into the message
-    if kaggle.find(entry.competition, mark) is None:
-        kaggle.submit(entry.competition, file, message)
-    return kaggle.wait_for_score(entry.competition, mark)
+    if begun := box.upload(entry.sha256):
+        failed, arrived = begun.before, _has_arrived(entry, mark, begun)
+    else:
+        sent = _listed(entry, mark)
+        failed = [each.ref for each in sent if each.status == "error"]
+        arrived = len(failed) < len(sent)
+        if failed and not arrived:
+            print(f"Kaggle could not score {entry.name}, sent on {sent[0].date}; it is sent again. {_why(entry)}")
+    if arrived:
+        print(f"{entry.name} is in Kaggle's list of submissions; it is not sent again.", flush=True)
+    left = "" if arrived else _upload(file, message, entry, box, failed)
+    return _scored(entry, mark, failed, left, box)
+
+
+def _listed(entry: ledger.Entry, mark: str) -> list[kaggle.Submission]:
+    """The submissions of a file in Kaggle's list, the latest first."""
+    listed = kaggle.with_backoff(lambda: kaggle.submissions(entry.competition, mark))
+    if not listed.whole and not listed.found:
+        print(f"Kaggle lists the latest {kaggle.PAGE_SIZE} submissions only; an older one of this file is not seen.")
+    return listed.found
+
+
+def _has_arrived(entry: ledger.Entry, mark: str, begun: outbox.Upload) -> bool:
+    """Whether the upload of an earlier run is in Kaggle's list; it is given some time to appear there."""
+    start = time.time()
+    end = max(begun.since + kaggle.PATIENCE_SECONDS if begun.accepted else start + LISTING_SECONDS, start)
+    said = "Kaggle has accepted it" if begun.accepted else "it is not known whether it arrived"
+    print(
+        f"An earlier run sent {entry.name} on {begun.clock}; {said}. Kaggle's list is read for up to "
+        f"{(end - start) / 60:.0f} minutes; if it is not there then, it is sent again.",
+        flush=True,
+    )
+    told = kaggle.Status("its place in the list")
+    while True:
+        last = time.time() >= end
+        if any(each.ref not in begun.before for each in _listed(entry, mark)):
+            return True
+        if last:
+            print(f"It is not in Kaggle's list, so {entry.name} is sent again.", flush=True)
+            return False
+        told.tell("not in the list yet", time.time() - start)
+        time.sleep(kaggle.POLL_SECONDS)
+
+
+def _upload(file: Path, message: str, entry: ledger.Entry, box: outbox.Outbox, failed: list[str]) -> str:
+    """Send a submission; return what is known of the submissions left today.
+
+    The upload inherits the lock: if this process dies, no other sends before the upload has ended.
+    """
+    box.begin(entry.sha256, entry.name, failed)
+    print(f"Sending {file} to {entry.competition}.", flush=True)
+    try:
+        left = kaggle.with_backoff(lambda: kaggle.submit(entry.competition, file, message, inherited=[box.lock]))
+    except KaggleError as error:
+        if error.trouble.refused:
+            box.close(entry.sha256)
+            raise
+        raise SketchstackError(f"{error} {UNSURE}") from None
+    except KeyboardInterrupt:
+        print(f"\nThe upload was stopped. {UNSURE}", file=sys.stderr)
+        raise
+    box.accept(entry.sha256, entry.name, failed)
+    print(f"Kaggle has accepted {entry.name}.", flush=True)
+    return left
+
+
+def _scored(entry: ledger.Entry, mark: str, failed: list[str], left: str, box: outbox.Outbox) -> kaggle.Submission:
+    """Wait for the score of a submission that was sent."""
+    try:
+        scored = kaggle.wait_for_score(entry.competition, mark, ignored=failed, left=left)
+    except KeyboardInterrupt:
+        print(
+            f"\n{entry.name} was sent to {entry.competition}, only its score is not known yet: the same command waits "
+            f"for it and records it.",
+            file=sys.stderr,
+        )
+        raise
+    if scored.status == "error":
+        box.close(entry.sha256)
+        raise SketchstackError(
+            f"Kaggle could not score {entry.name} (submission {scored.ref}). {_why(entry)} The same command sends it "
+            f"once more."
+        )
+    return scored
+
+
+def _why(entry: ledger.Entry) -> str:
+    return f"Read why at https://www.kaggle.com/competitions/{entry.competition}/submissions."
 
 
 def chosen(name: str | None) -> dict[str, Any]:
@@ -183,11 +260,12 @@ def stale_submissions() -> str:
     dvc = shutil.which(command[0], path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
     asked = subprocess.run([dvc or "dvc", *command[1:]], check=False, capture_output=True, text=True)
     if asked.returncode:
-        told = [line for line in asked.stderr.splitlines() if line.startswith("ERROR")] or asked.stderr.splitlines()[
-            -1:
-        ]
-        return f"`{' '.join(command)}` failed: {' '.join(told)}"
-    changes = json.loads(asked.stdout or "{}").get("submit", [])
+        told = [line for line in asked.stderr.splitlines() if line.startswith("ERROR")]
+        return f"`{' '.join(command)}` failed: {' '.join(told) or asked.stderr.strip()}"
+    try:
+        changes = json.loads(asked.stdout or "{}").get("submit", [])
+    except ValueError:
+        return f"`{' '.join(command)}` printed no JSON: {asked.stdout.strip().splitlines()[-1:]}"
     return "; ".join(
         f"{kind}: {', '.join(what)}" for change in changes if isinstance(change, dict) for kind, what in change.items()
     )
@@ -210,6 +288,6 @@ def say_what_would_be_sent(file: Path, message: str, rows: int, entry: ledger.En
     if params.submit.competition is None:
         print("params.yaml names no competition: set submit.competition to its name at Kaggle.")
     if kaggle.credentials() is None:
-        print(f"There are no Kaggle credentials. {kaggle.SETUP}")
+        print(f"There are no Kaggle credentials. {SETUP}")
     for obstacle in obstacles(entry):
         print(f"It would be refused now: {obstacle}.")

@@ -1,4 +1,4 @@
-"""The probabilities that submissions are made of: every base learner's, the plain mean's, the SuperLearner's."""
+"""Sources of submissions: the probabilities of every base learner, of their mean, and of the SuperLearner."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from pipeline.foundation.places import places
 from pipeline.predictions.cache import model_folder, read_learner
 
 MEAN = "arithmetic_mean"
-BALANCED = "_balanced"  # ends the names of submissions that differ from another in their test rows alone
-COMBINATIONS = (MEAN, "super_learner")  # of the stack: what to beat, and what beats it
+BALANCED = "_balanced"  # suffix of balanced submissions, which have the same OOF predictions
+COMBINATIONS = (MEAN, "super_learner")  # of the stack: the baseline, and the result
 ROWS = ("rows", "labels", "test_rows")  # files of the stack that say which rows its probabilities are of
 
 
 @dataclass(frozen=True)
 class StackedRows:
-    """The rows that all probabilities are of, in their order.
+    """The rows of all probabilities, in order.
 
     Attributes:
         oof: (N,) int64 key_ids of the out-of-fold rows.
@@ -40,12 +40,12 @@ class StackedRows:
 
 @dataclass(frozen=True)
 class Source:
-    """A base learner or a combination: where its probabilities come from. They are refused where a prediction failed.
+    """A base learner or a combination, with access to its probabilities; failed predictions are refused.
 
     Attributes:
         name: as in every table.
-        files: what is read.
-        learners: whose params made it.
+        files: the files of its probabilities.
+        learners: learners whose params it depends on.
         oof: row numbers (N,) → probabilities (N, num_words).
         test: → probabilities (T, num_words).
     """
@@ -66,7 +66,7 @@ def mapped(path: Path) -> np.ndarray:
     """An array of the stack, memory-mapped.
 
     Raises:
-        SketchstackError: the file is missing, damaged, or no array.
+        SketchstackError: the file is missing, damaged, or not an array.
     """
     try:
         return np.load(intact(path), mmap_mode="r")
@@ -78,7 +78,7 @@ def read_stacked_rows(folder: Path | None = None) -> StackedRows:
     """The rows of the stacked predictions.
 
     Raises:
-        SketchstackError: a file is missing or damaged, or there are not as many labels as rows.
+        SketchstackError: a file is missing or damaged, or the numbers of labels and rows differ.
     """
     folder = folder or places().meta
     check_sealed(folder)
@@ -94,14 +94,14 @@ def open_sources(params: Params, words: Words, rows: StackedRows) -> Iterator[So
     """Every base learner, then the combinations.
 
     Raises:
-        SketchstackError: predictions are missing, stale, or of other rows than the stack's.
+        SketchstackError: predictions are missing, stale, or not of the rows of the stack.
     """
     for name in params.base_learners:
         predictions = read_learner(name, params, words)
         tests = {len(fold.test) for fold in predictions.folds}
         if not np.array_equal(predictions.rows, rows.oof) or tests != {len(rows.test)}:
             raise SketchstackError(
-                f"{places().base / name} is of other rows than {places().meta}; run `dvc repro -f stack`."
+                f"{places().base / name} does not have the rows of {places().meta}; run `dvc repro -f stack`."
             )
         folders = [model_folder(name, held_out) for held_out in params.folds]
         files = [folder / f"{of}.npy" for folder in folders for of in ("oof", "test", "rows")]

@@ -1,9 +1,9 @@
-"""The files of a competition that needs no download, in Kaggle's exact format, with the true words of its test set.
+"""The files of a synthetic competition in Kaggle's exact format, with the true words of its test set.
 
-Every drawing is a template of `pipeline.synthetic.figures` in a drawing style of its own: people slant, tremble, hurry,
-round corners off, leave gaps or overshoot, forget strokes, draw them in another order or backwards, scribble, run out
-of time, or misread the word. Each drawing has a generator of its own, so that it is the same whatever the other words
-and however many drawings are asked for.
+Every drawing is a template of `pipeline.synthetic.figures` in a random drawing style: people slant, tremble, hurry,
+round corners, leave gaps or overshoot, forget strokes, draw them in another order or backwards, scribble, run out of
+time, or misread the word. Each drawing has its own random generator, so it does not depend on the other words or on
+the number of drawings.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ from pipeline.foundation.places import PARAMS
 from pipeline.synthetic.drawing import draw, drawing_json
 from pipeline.synthetic.figures import FIGURES
 
-TRAIN, TEST = 0, 1  # the part of the competition, a part of every seed
-FIRST_KEY_ID = {TRAIN: 4_500_000_000_000_000, TEST: 9_000_000_000_000_000}  # as on Kaggle, 16 digits, never in both
+TRAIN, TEST = 0, 1  # the parts of the competition; part of every seed
+FIRST_KEY_ID = {TRAIN: 4_500_000_000_000_000, TEST: 9_000_000_000_000_000}  # 16 digits as on Kaggle
 KEY_IDS = 900_000_000_000_000
-MISREAD = 24  # a misread word is one of the first MISREAD figures, so that added words change no earlier drawing
+MISREAD = 24  # a misread word is one of the first MISREAD figures, so adding words changes no existing drawing
 COUNTRIES = ["US", "GB", "DE", "RU", "SE", "FR", "BR", "SA", "KR", "JP"]
-OPENED = datetime(2017, 1, 23)  # the game's days in Kaggle's data: until the end of March 2017
+OPENED = datetime(2017, 1, 23)  # first day of Kaggle's data, which end in March 2017
 
 
 class Row(NamedTuple):
-    """One drawing of the competition; `word` is the one it was asked for."""
+    """One drawing of the competition; `word` is the word that the player was asked to draw."""
 
     key_id: int
     countrycode: str
@@ -48,11 +48,11 @@ def row(word: str, number: int, part: int, *, seed: int, unrecognized: float, mi
 
     Args:
         word: a key of FIGURES.
-        number: counts the word's drawings in that part.
+        number: of the drawing among the word's drawings in this part.
         part: TRAIN or TEST.
         seed: of the competition.
-        unrecognized: chance that the drawing is left unfinished.
-        mislabelled: chance that it shows another word.
+        unrecognized: probability that the drawing is unfinished.
+        mislabelled: probability that it shows another word.
     """
     rng = np.random.default_rng([seed, zlib.crc32(word.encode()), part, number])
     key_id = FIRST_KEY_ID[part] + int(rng.integers(KEY_IDS))
@@ -65,7 +65,7 @@ def row(word: str, number: int, part: int, *, seed: int, unrecognized: float, mi
 
 
 def write_csv(path: Path, header: str, rows: Iterable[Sequence[object]]) -> None:
-    """Write rows as Kaggle does: line feeds, quotes only where a comma asks for them."""
+    """Write rows as Kaggle does: line feeds, quotes only around fields with commas."""
     with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header.split(","))
@@ -84,7 +84,7 @@ def write_train(folder: Path, params: Params) -> None:
 
 def write_test(folder: Path, params: Params) -> None:
     """Write the test drawings, the sample submission and the true words, all in order of key_id as on Kaggle."""
-    chances = {"unrecognized": params.synthesize.unrecognized, "mislabelled": 0.0}  # the truth is the truth
+    chances = {"unrecognized": params.synthesize.unrecognized, "mislabelled": 0.0}  # test labels are never wrong
     numbers = range(params.synthesize.test_rows)
     rows = sorted(row(word, k, TEST, seed=params.seed, **chances) for word in FIGURES for k in numbers)
     write_csv(folder / params.data.test, "key_id,countrycode,drawing", (r[:3] for r in rows))
@@ -112,20 +112,20 @@ def check_place(params: Params) -> None:
 
 
 def check_profile(competition: str, params: Params) -> None:
-    """Refuse to write where raw files of another competition lie.
+    """Refuse to overwrite raw files of another competition.
 
     Raises:
-        SketchstackError: the params in force are another profile's, or read their raw files from another folder.
+        SketchstackError: the params in force belong to another profile, or read raw files from another folder.
     """
     listed, folder = params.synthesize.competitions, Path("data", competition)
     if competition not in listed:
         raise SketchstackError(
-            f"{PARAMS}: synthesize.competitions is {listed}, so {competition!r} is not to be written for profile "
-            f"{params.profile!r}; name a listed one, or first put the profile in force that lists it "
+            f"{PARAMS}: synthesize.competitions is {listed}, so {competition!r} must not be written for profile "
+            f"{params.profile!r}; name a listed competition, or first activate the profile that lists it "
             f"(`make profile NAME=synthetic`)."
         )
     if Path(params.data.folder) != folder:
         raise SketchstackError(
             f"{PARAMS}: data.folder is {params.data.folder}, but the competition {competition!r} goes to {folder}; "
-            f"set data.folder to {folder}, or synthesize.competitions to [] to use the raw files that lie there."
+            f"set data.folder to {folder}, or synthesize.competitions to [] to use its raw files."
         )

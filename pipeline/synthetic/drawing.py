@@ -1,4 +1,4 @@
-"""A synthetic drawing: a template of `figures`, drawn in one made-up person's style, simplified as Google does it."""
+"""A synthetic drawing: a template of `figures`, drawn in a random drawing style, simplified as Google does it."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ TOLERANCE = 2.0  # Ramer-Douglas-Peucker's epsilon in Google's simplification
 
 @dataclass(frozen=True)
 class Hand:
-    """A drawing style: how one person draws; lengths are shares of the canvas.
+    """A drawing style of one person; lengths are shares of the canvas.
 
     Attributes:
-        slant: shear of the uprights. turn: degrees. stretch: of the width.
-        bend: (2, 3) strength of a smooth distortion of the whole.
-        tremor: of every point. wobble: slow swaying along a stroke. gap: how far a stroke's ends miss.
-        care: how far strokes land from where they belong. step: between two points (a fast style has few).
-        rounding: how many times corners are smoothed.
-        backwards, omits, lifts, joins: chances a stroke is drawn from its end, forgotten, drawn in two, or drawn on to
-        the next one without lifting the pen.
+        slant: horizontal shear. turn: rotation in degrees. stretch: factor of the width.
+        bend: (2, 3) strength of a smooth distortion of the whole drawing.
+        tremor: random shift of every point. wobble: slow variation along a stroke. gap: error of a stroke's ends.
+        care: random shift of whole strokes. step: distance between points (a fast style has few points).
+        rounding: number of times that corners are smoothed.
+        backwards, omits, lifts, joins: probabilities that a stroke is drawn from its end, forgotten, split in two, or
+            joined to the next stroke without lifting the pen.
     """
 
     slant: float
@@ -47,7 +47,7 @@ class Hand:
 
     @classmethod
     def of_somebody(cls, rng: Generator) -> Hand:
-        """A random drawing style: most are fair, some are poor."""
+        """A random drawing style: most are good, some are poor."""
         poor = rng.gamma(2.5, 0.4)  # mean 1, long tail
         return cls(
             slant=rng.normal(0, 0.1),
@@ -83,8 +83,8 @@ def draw(word: str, rng: Generator, *, unfinished: bool = False) -> list[Stroke]
 
 
 def rearranged(strokes: list[Stroke], hand: Hand, rng: Generator) -> list[Stroke]:
-    """Change a template's strokes as this style does: forgotten, split, joined, backwards, in another order."""
-    # Nobody forgets the largest stroke. Sizes are rounded, so that mirrored strokes tie alike on every machine.
+    """Change a template's strokes by this style: forgotten, split, joined, backwards, in another order."""
+    # The largest stroke is never forgotten. Sizes are rounded, so that ties of mirrored strokes are equal everywhere.
     largest = max(strokes, key=lambda stroke: round(float(np.ptp(stroke, axis=0).sum()), 6))
     kept = [stroke for stroke in strokes if stroke is largest or rng.random() >= hand.omits]
     if rng.random() < 0.15:
@@ -103,7 +103,7 @@ def rearranged(strokes: list[Stroke], hand: Hand, rng: Generator) -> list[Stroke
 
 
 def trace(stroke: Stroke, hand: Hand, rng: Generator) -> Stroke:
-    """Run the pen along a stroke: points at the style's pace, (n, 2) float64."""
+    """Points along a stroke at the step of the style, (n, 2) float64."""
     steps = np.diff(stroke, axis=0)
     along = np.concatenate([[0.0], np.cumsum(np.sqrt(steps[:, 0] ** 2 + steps[:, 1] ** 2))])
     begin, end = rng.normal(0, hand.gap, 2).clip(-0.2 * along[-1], 0.2 * along[-1])
@@ -127,7 +127,7 @@ def _direction(start: np.ndarray, end: np.ndarray) -> np.ndarray:
 
 
 def scribble(rng: Generator) -> Stroke:
-    """A stroke that means nothing: crossing out, shading, a signature."""
+    """A meaningless stroke: crossing out, shading, a signature."""
     corners = int(rng.integers(3, 9))
     width, height = rng.uniform(0.1, 0.5, 2)
     xs = rng.random() + np.linspace(0, width, corners) + rng.normal(0, 0.02, corners)
@@ -135,7 +135,7 @@ def scribble(rng: Generator) -> Stroke:
 
 
 def cut_short(strokes: list[Stroke], share: float) -> list[Stroke]:
-    """The first share of the points of a drawing, at least six."""
+    """The first points of a drawing, a given share of all, at least six."""
     left, kept = max(6, round(share * sum(map(len, strokes)))), []
     for stroke in strokes:
         if left < 2:
@@ -157,13 +157,13 @@ def distorted(strokes: list[Stroke], hand: Hand) -> list[Stroke]:
 
 
 def simplified(strokes: list[Stroke]) -> list[Stroke]:
-    """Simplify as Google does: to the top left, the longer side 255, Ramer-Douglas-Peucker, round to nearest.
+    """Simplify as Google does: align to the top left, longer side 255, Ramer-Douglas-Peucker, round to nearest.
 
-    Google also resamples at 1 pixel, which moves no corner that matters. Its longer side may fall a little short of
-    255, where the simplification drops the outermost point; ours is scaled again.
+    Google also resamples at 1 pixel, which hardly moves corners. In Google's files the longer side can be slightly
+    below 255, if the simplification drops the outermost point; here the result is scaled again.
     https://github.com/googlecreativelab/quickdraw-dataset#simplified-drawing-files-ndjson
     """
-    # The last bits of sine and exponential differ between machines; on a grid of 2^-20 the rest of the way is exact.
+    # The last bits of sine and exponential differ between machines; on a grid of 2^-20 all later steps are exact.
     aligned = _aligned([np.rint(stroke * 2**20) / 2**20 for stroke in strokes])
     return [np.rint(stroke).astype(np.int64) for stroke in _aligned([s[corners(s, TOLERANCE)] for s in aligned])]
 
@@ -177,7 +177,7 @@ def _aligned(strokes: list[Stroke]) -> list[Stroke]:
 
 @numba.njit(cache=True)
 def corners(points, tolerance):  # type: ignore[no-untyped-def]
-    """Which points Ramer-Douglas-Peucker keeps: points (n, 2) float64 → (n,) bool."""
+    """The points that Ramer-Douglas-Peucker keeps: points (n, 2) float64 → (n,) bool."""
     keep = np.zeros(len(points), np.bool_)
     keep[0] = keep[-1] = True
     spans = [(0, len(points) - 1)]
@@ -199,5 +199,5 @@ def corners(points, tolerance):  # type: ignore[no-untyped-def]
 
 
 def drawing_json(strokes: Sequence[Stroke]) -> str:
-    """The text of Kaggle's drawing column."""
+    """A drawing as text of Kaggle's drawing column."""
     return json.dumps([stroke.T.tolist() for stroke in strokes])

@@ -1,10 +1,10 @@
 """The figures of the synthetic competition: each word is a function that returns a template.
 
-A template is a list of strokes on a canvas of one by one, y downwards, in the order in which they would be drawn. It
-has the proportions and the manner that a person chooses (which kind of house, how many spokes, one line or four);
-`pipeline.synthetic.drawing` then draws it in a drawing style. The words are chosen to be mistaken for each other: some
-look alike (cookie, clock, wheel, donut, pizza; house, barn; cat, bear, rabbit), some leave almost the same picture and
-differ in how it is drawn (target and spiral, grass and zigzag, bush and cloud).
+A template is a list of strokes on a canvas of one by one, y downwards, in drawing order. It has random proportions and
+variants (the kind of house, the number of spokes, one line or four); `pipeline.synthetic.drawing` then draws it in a
+drawing style. The words are chosen to be confusable: some look alike (cookie, clock, wheel, donut, pizza; house, barn;
+cat, bear, rabbit), some give almost the same picture but are drawn differently (target and spiral, grass and zigzag,
+bush and cloud).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def arc(x: float, y: float, rx: float, ry: float | None = None, *, start: float 
 
 
 def ring(rng: Generator, x: float, y: float, rx: float, ry: float | None = None) -> Stroke:
-    """An ellipse as people close it: started near the top, either way round, ending a little off its beginning."""
+    """An ellipse as people draw it: starts near the top, in either direction, ends close to its start."""
     sweep = rng.normal(368, 12) * (1 if rng.random() < 0.3 else -1)
     stroke = arc(x, y, rx, ry, start=rng.normal(-90, 35), sweep=sweep)
     drift = np.linspace(1, rng.normal(1, 0.05), len(stroke))[:, None]
@@ -39,7 +39,7 @@ def ring(rng: Generator, x: float, y: float, rx: float, ry: float | None = None)
 
 
 def sides(rng: Generator, *corners: Point) -> list[Stroke]:
-    """A closed polygon: in one stroke, in two, or each side by itself."""
+    """A closed polygon: in one stroke, in two, or one stroke per side."""
     around = [*corners, corners[0]]
     manner = rng.random()
     if manner < 0.55:
@@ -51,17 +51,17 @@ def sides(rng: Generator, *corners: Point) -> list[Stroke]:
 
 
 def box(rng: Generator, left: float, top: float, right: float, bottom: float) -> list[Stroke]:
-    """A rectangle, started at its top left and drawn as any polygon."""
+    """A rectangle that starts at its top left, drawn as a polygon."""
     return sides(rng, (left, top), (left, bottom), (right, bottom), (right, top))
 
 
 def dot(rng: Generator, x: float, y: float, r: float = 0.02) -> Stroke:
-    """A dab of the pen, or a tiny ring."""
+    """A dot or a tiny ring."""
     return line((x, y), (x + r, y + r / 2)) if rng.random() < 0.4 else ring(rng, x, y, r)
 
 
 def spoke(x: float, y: float, degrees: float, inner: float, outer: float) -> Stroke:
-    """A line away from (x, y), between two distances."""
+    """A radial line from (x, y), between two distances."""
     dx, dy = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
     return line((x + inner * dx, y + inner * dy), (x + outer * dx, y + outer * dy))
 
@@ -79,7 +79,7 @@ def scatter(rng: Generator, count: int, radius: float) -> list[Point]:
 
 
 def teeth(rng: Generator, count: int, top: float, bottom: float) -> list[Point]:
-    """Corners of a zigzag across the canvas, low and high by turns, unevenly spaced."""
+    """Corners of a zigzag across the canvas, alternately low and high, unevenly spaced."""
     xs = np.linspace(0, 1, 2 * count + 1) + rng.normal(0, 0.06 / count, 2 * count + 1)
     return [(x, rng.normal(top if k % 2 else bottom, 0.03)) for k, x in enumerate(xs)]
 
@@ -98,7 +98,7 @@ def scallops(rng: Generator, count: int, start: float, sweep: float, *, rx: floa
 
 
 def scalloped(rng: Generator, count: int, start: float, sweep: float, *, rx: float, ry: float) -> Stroke:
-    """Those bumps in one stroke."""
+    """The bumps of `scallops` in one stroke."""
     return np.concatenate(scallops(rng, count, start, sweep, rx=rx, ry=ry))
 
 

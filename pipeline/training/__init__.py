@@ -1,1 +1,1 @@
-"""A learner on folds: fitting, checkpoints, the second round, the search for params."""
+"""Training of learners on folds: fitting, checkpoints, the second round (pseudo-labels), the search for params."""

@@ -1,4 +1,4 @@
-"""Resume points of a training run: two on disk, each written whole, and good only for the run that wrote it."""
+"""Resume points of a training run: two on disk, each written atomically and valid only for the run that wrote it."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ State = dict[str, np.ndarray]
 
 
 class ResumePoint(NamedTuple):
-    """Where a run goes on.
+    """The point from which a run resumes.
 
     Attributes:
-        state: all that the next step depends on, as arrays by name.
-        progress: what else the run wants back, as JSON holds it.
+        state: all arrays that the next step depends on, by name.
+        progress: further values that the run restores, JSON-compatible.
     """
 
     state: State
@@ -31,13 +31,13 @@ class ResumePoint(NamedTuple):
 
 
 class Checkpoint:
-    """The resume points of one run: last.safetensors, and before.safetensors in case that one is damaged.
+    """The resume points of one run: last.safetensors, and before.safetensors as a fallback if the last is damaged.
 
     Args:
-        folder: where they lie.
-        made_from: hashes of all that the run depends on, by name (params, data, code).
-        seconds: least time between two writes; None where only steps count.
-        steps: steps between two writes; None where only time counts.
+        folder: the folder of both files.
+        made_from: hashes of all inputs of the run, by name (params, data, code).
+        seconds: least time between two writes; None to count only steps.
+        steps: steps between two writes; None to count only time.
     """
 
     def __init__(self, folder: Path, made_from: dict[str, str], *, seconds: float | None, steps: int | None) -> None:
@@ -47,21 +47,21 @@ class Checkpoint:
         self._warned = False
 
     def due(self, step: int) -> bool:
-        """Whether to write one after so many steps."""
+        """Whether to write a resume point after step number `step`."""
         if self.steps is not None and step % self.steps == 0:
             return True
         return self.seconds is not None and time.monotonic() - self._written >= self.seconds
 
     def write(self, state: State, progress: dict[str, Any]) -> None:
-        """Write the state of a run after some step; the one written last becomes the one before.
+        """Write the state of a run after a step; the previous last.safetensors becomes before.safetensors.
 
-        A run goes on without one that cannot be written: it says so once.
+        If it cannot be written, the run continues and prints one warning.
         """
         state = {name: np.asarray(array, order="C") for name, array in state.items()}
         note = {"made_from": json.dumps(self.made_from), "progress": json.dumps(progress)}
         try:
             with whole_file(self.last) as file:
-                # Not save_file, which leaves a nameless file behind when it is killed.
+                # Not save_file: if it is killed, it leaves a temporary file behind.
                 file.write_bytes(save(state, {**note, "hash": _hash(state, note)}))
                 if self.last.exists():
                     self.last.replace(self.before)
@@ -72,7 +72,7 @@ class Checkpoint:
         self._written = time.monotonic()
 
     def read(self) -> ResumePoint | None:
-        """The last resume point that is whole and belongs to this run; None, and why, where there is none."""
+        """The last intact resume point of this run; if there is none, prints the reason and returns None."""
         paths = [path for path in (self.last, self.before) if path.exists()]
         for path in paths:
             try:
@@ -90,16 +90,16 @@ class Checkpoint:
         return None
 
     def remove(self) -> None:
-        """Remove both, and what a kill may have left of a third: the run has ended."""
+        """Remove both files, and any partial file that a kill left: the run has ended."""
         for path in (self.last, self.before, partial(self.last)):
             path.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> tuple[dict[str, str], ResumePoint]:
-    """What a resume point was made from, and what it holds.
+    """The `made_from` hashes of a resume point, and its content.
 
     Raises:
-        SketchstackError: not a byte of it can be trusted, with the reason.
+        SketchstackError: the file is damaged; says how.
     """
     try:
         with safe_open(path, "np") as file:

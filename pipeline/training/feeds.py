@@ -1,4 +1,4 @@
-"""Batches of a learner for a training loop of your own: live datasets for TensorFlow and torch."""
+"""Batches of a learner for your own training loop: live datasets for TensorFlow and torch."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 def training_batches(learner: str, held_out: int) -> Batches:
     """The batches on which `python -m pipeline.stages.train LEARNER HELD_OUT` trains, from params.yaml and folds/.
 
-    Without mixup, for whose second word a pair of inputs and labels has no place.
+    Without mixup, because a pair of inputs and labels cannot hold its second label.
 
     Raises:
-        SketchstackError: there is no such learner or fold, or no folds yet.
+        SketchstackError: there is no such learner or fold, or folds/ has not been made yet.
     """
     params = load_params()
     folds = others(params.folds, held_out)
@@ -43,7 +43,7 @@ def tf_dataset(batches: Batches, *, epochs: int, start: int = 0) -> tf.data.Data
     """The batches of steps `start` to the end of the last epoch, as (inputs, labels) of TensorFlow.
 
     Inputs are uint8 (B, side, side, channels), or float32 (B, T, features) and int32 lengths (B,); labels int64 (B,).
-    Step by step the same bytes as `batches.batch(step)`, so a run that stopped goes on where it was:
+    Each step has the same bytes as `batches.batch(step)`, so a run that stopped resumes at the next step:
 
         >>> import keras
         >>> from keras import layers
@@ -52,14 +52,14 @@ def tf_dataset(batches: Batches, *, epochs: int, start: int = 0) -> tf.data.Data
         >>> model = keras.Sequential([layers.Rescaling(1 / 255), layers.Flatten(), layers.Dense(340)])
         >>> model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
         >>> steps, quiet = batches.steps_an_epoch, {"shuffle": False, "verbose": 0}
-        >>> begun = model.fit(tf_dataset(batches, epochs=2), epochs=2, steps_per_epoch=steps, **quiet)
-        >>> gone_on = model.fit(tf_dataset(batches, epochs=3, start=2 * steps), **quiet)
-        >>> gone_on.history["loss"][0] < begun.history["loss"][0]
+        >>> first = model.fit(tf_dataset(batches, epochs=2), epochs=2, steps_per_epoch=steps, **quiet)
+        >>> resumed = model.fit(tf_dataset(batches, epochs=3, start=2 * steps), **quiet)
+        >>> resumed.history["loss"][0] < first.history["loss"][0]
         True
 
     Args:
-        batches: of a Keras learner, lest its file bring torch into the process too.
-        epochs: passes in all, those before `start` included.
+        batches: of a Keras learner; a torch learner would import torch into the same process.
+        epochs: total number of epochs, including those before `start`.
         start: the first step.
     """
     import tensorflow as tf
@@ -79,9 +79,9 @@ def torch_dataset(batches: Batches, *, epochs: int, start: int = 0) -> torch.uti
     """The batches of steps `start` to the end of the last epoch, as (inputs, labels) of torch.
 
     Inputs are uint8 (B, side, side, channels), or float32 (B, T, features) and int32 lengths (B,); labels int64 (B,).
-    Step by step the same bytes as `batches.batch(step)`, in the order of the steps with any number of workers, so a
-    run that stopped goes on where it was. Start workers before other batches are drawn in the process; workers that
-    are spawned in place of forked get a copy of the shards each:
+    Each step has the same bytes as `batches.batch(step)`, in the order of the steps with any number of workers, so a
+    run that stopped resumes at the next step. Start workers before the process draws other batches; workers that are
+    spawned instead of forked get a copy of the shards each:
 
         >>> import torch
         >>> from torch.utils.data import DataLoader
@@ -100,15 +100,15 @@ def torch_dataset(batches: Batches, *, epochs: int, start: int = 0) -> torch.uti
         True
 
     Args:
-        batches: of a torch learner, lest its file bring TensorFlow into the process too.
-        epochs: passes in all, those before `start` included.
+        batches: of a torch learner; a Keras learner would import TensorFlow into the same process.
+        epochs: total number of epochs, including those before `start`.
         start: the first step.
     """
     from torch import from_numpy
     from torch.utils.data import IterableDataset, get_worker_info
 
     class Steps(IterableDataset):
-        """Every worker takes every so manieth step, which a DataLoader puts in order again."""
+        """Worker k of n takes steps k, k + n, k + 2n, ...; the DataLoader restores their order."""
 
         def __iter__(self) -> Iterator[tuple[Any, torch.Tensor]]:
             worker = get_worker_info()
@@ -130,15 +130,15 @@ def torch_dataset(batches: Batches, *, epochs: int, start: int = 0) -> torch.uti
 
 
 def loaded_learner(name: str, params: Params, seed: tuple[int, ...]) -> Learner:
-    """A learner of params.yaml, its params checked, ready to encode."""
-    learner_class(name)  # tells of a name that is no learner better than the params can
+    """A learner of params.yaml with checked params, ready to encode."""
+    learner_class(name)  # its error for an unknown name is clearer than that of the params
     return load_learner(
         name, params.learner(name), num_words=len(load_words(places().folds)), seed=seed, threads=params.threads
     )
 
 
 def open_rows(folds: Sequence[int] | None) -> Shards:
-    """Some folds, or the test set.
+    """The rows of some folds, or of the test set if `folds` is None.
 
     Raises:
         SketchstackError: there are no rows.

@@ -1,7 +1,7 @@
-"""What the rounds of training share: fit a learner, predict the fold it did not see and the test set, cache it all.
+"""Code that both training rounds share: fit a learner, predict its held-out fold and the test set, cache both.
 
-A base learner of the first round bears its learner's name; one of the second round (`params.PSEUDO` at its end) bears
-a name of its own, and with it has folders of its own below models/, checkpoints/ and logs/.
+A base learner of the first round has its learner's name. One of the second round has this name with the suffix
+`params.PSEUDO`, and so its own folders below models/, checkpoints/ and logs/.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pipeline.drawings.encodings import set_threads
 from pipeline.drawings.shards import SUMMARY, TEST, Shards, open_shards
 from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import alone, file_hash, whole_file, whole_folder
-from pipeline.foundation.environment import versions
+from pipeline.foundation.environment import allocate_within, memory_limit, versions
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.fingerprints import project
 from pipeline.foundation.logs import luxury, note
@@ -28,7 +28,7 @@ from pipeline.learners._base import EpochRow, Learner, load_learner
 from pipeline.predictions.cache import cached_share, model_folder, write_predictions
 from pipeline.training.checkpoints import Checkpoint
 
-LIBRARIES = ("keras", "numba", "numpy", "tensorflow", "tensorflow-cpu", "torch")  # that make a step, where they are
+LIBRARIES = ("keras", "numba", "numpy", "tensorflow", "tensorflow-cpu", "torch")  # that a step depends on, if installed
 
 
 def others(folds: list[int], held_out: int) -> list[int]:
@@ -48,7 +48,7 @@ def open_folds(folds: list[int]) -> Shards:
 
 
 def ready_learner(params: Params, learner: str, held_out: int) -> Learner:
-    """A learner with its params checked and the seed of the fold that it will not see."""
+    """A learner with checked params and the seed of its held-out fold."""
     words, seed = load_words(places().folds), (params.seed, held_out)
     return load_learner(learner, params.learner(learner), num_words=len(words), seed=seed, threads=params.threads)
 
@@ -63,18 +63,19 @@ def fit_and_predict(
 ) -> None:
     """Fit a learner; cache its predictions of fold `held_out` and the test set in models/<profile>/base/<name>/fold<k>.
 
-    Several devices fit it together, a process each; the first of them predicts and writes.
+    Several devices fit it together, one process each; the first device predicts and writes.
 
     Args:
         learner: ready to fit.
         training: the rows to fit it on.
         params: those in force.
-        name: the base learner's.
-        held_out: the fold that it must not see.
-        made_from: hashes, by name, of what `training` depends on beside params and folds: a resume point of others is
-            refused.
+        name: of the base learner.
+        held_out: the fold that it is not trained on.
+        made_from: hashes by name of what `training` depends on besides params and folds; a resume point with other
+            hashes is refused.
     """
     set_threads(params.threads)
+    allocate_within(memory_limit())
     words, held_out_rows, test_rows = (
         load_words(places().folds),
         open_folds([held_out]),
@@ -100,25 +101,25 @@ def fit_and_predict(
                 labels=cached.word,
                 words=words,
                 learner_hash=params.learner_hash(name),
-                # Test rows with pseudo-labels have no words of their own.
+                # Test rows have pseudo-labels, not true words.
                 trained_on=training.key_id[~np.isin(training.key_id, test_rows.key_id)],
             )
         with whole_file(places().curves / name / f"fold{held_out}.csv") as file:
             _write_curve(file, learner.curve)
         checkpoint.remove()
-    # Times go to logs/: an output that holds a clock never hashes the same twice.
+    # Times go to logs/, not to an output: an output that holds times never has the same hash twice.
     spent = {"fit": round(learner.seconds, 1), "predict": round(time.monotonic() - fitted, 1)}
     note(places().logs / name / f"fold{held_out}" / "seconds.json", spent)
     print(f"{name} fold {held_out}: MAP@3 {metrics['map3']:.4f}, top-1 {metrics['top1']:.4f}", flush=True)
 
 
 def code_hash(learner: str) -> str:
-    """A hash of the code that decides what a training step of a learner does: see `foundation.fingerprints`."""
+    """A hash of the code that a learner's training step depends on: see `foundation.fingerprints`."""
     return project().fingerprint("pipeline.training.fitting:fit_and_predict", f"pipeline.learners.{learner}")
 
 
 def _checkpoint(params: Params, name: str, held_out: int, made_from: Mapping[str, str]) -> Checkpoint:
-    anywhere = params.model_copy(update={"devices": 1})  # a run may go on with other devices than it began with
+    anywhere = params.model_copy(update={"devices": 1})  # a run may resume with another number of devices
     libraries = " ".join(f"{name}={version}" for name, version in versions(LIBRARIES).items())
     code, data = code_hash(learner_of(name)), file_hash(places().folds / SUMMARY)
     made = {"params": anywhere.learner_hash(name), "data": data, "code": code, "libraries": libraries, **made_from}
@@ -126,7 +127,7 @@ def _checkpoint(params: Params, name: str, held_out: int, made_from: Mapping[str
 
 
 def _no_log(row: EpochRow) -> None:
-    """The first device's log tells all."""
+    """Log nothing: the first device logs for all."""
 
 
 def _curve_log(name: str, held_out: int) -> Callable[[EpochRow], None]:

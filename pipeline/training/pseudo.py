@@ -1,10 +1,10 @@
-"""Stage `pseudo`, the second round: fit a learner once more, on test drawings too, under a teacher's words.
+"""Stage `pseudo`, the second round: fit a learner again, with test drawings under pseudo-labels of a teacher.
 
-Nothing of the held-out fold flows into what is fitted. The words come from the teacher's model that did not see that
-fold either, and a test drawing that is a copy of one of the fold's drawings is left out. So the out-of-fold score is
-that of drawings which the model has never seen, as in the first round; test drawings that were taken it has seen.
+The held-out fold does not leak into training: the pseudo-labels come from the teacher's model of the same held-out
+fold, and test drawings that duplicate a drawing of that fold are left out. So out-of-fold scores are of unseen
+drawings, as in the first round. The test drawings with pseudo-labels are seen in training.
 
-After Lee, Pseudo-Label (2013), with the labels given once, and only to drawings of which the teacher is sure.
+After Lee, Pseudo-Label (2013); labels are assigned once, and only where the teacher's probability is high.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from pipeline.foundation.places import places
 from pipeline.predictions.cache import cached_share, model_folder, read_predictions, rows_hash
 from pipeline.training.fitting import fit_and_predict, open_folds, others, ready_learner
 
-LOWER = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # to tell of, where the teacher is not sure enough
+LOWER = (0.95, 0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1)  # thresholds that the error message suggests
 
 
 def pseudo(params: Params, name: str, held_out: int) -> None:
-    """Fit learner `name` on all folds but `held_out` and on sure test drawings; cache what it predicts.
+    """Fit learner `name` on all folds except `held_out` and on pseudo-labelled test drawings; cache its predictions.
 
     Raises:
-        SketchstackError: no second round of that learner is asked for, the teacher's predictions are missing or not
-            of that fold, or it is sure of no test drawing.
+        SketchstackError: pseudo.learners does not name the learner, the teacher's predictions are missing or not of
+            that fold, or no test drawing reaches the confidence.
     """
     if name not in params.pseudo.learners:
         raise SketchstackError(
@@ -51,7 +51,7 @@ def pseudo(params: Params, name: str, held_out: int) -> None:
 
 
 def taught_labels(params: Params, held_out: int, words: Words) -> np.ndarray:
-    """The teacher's labels of the test drawings (T,) int16; NO_LABEL of those that are not to be trained on.
+    """The teacher's labels of the test drawings (T,) int16; NO_LABEL for drawings that are not used in training.
 
     Raises:
         SketchstackError: as `pseudo`.
@@ -73,54 +73,60 @@ def sure_labels(probabilities: np.ndarray, confidence: float) -> np.ndarray:
 
 
 def teacher_probabilities(params: Params, held_out: int, words: Words, unseen: Shards, test: Shards) -> np.ndarray:
-    """What the teacher's model that did not see the held-out fold says of the test drawings, (T, num_words) float16.
+    """Predictions of the teacher's model of a held-out fold for the test drawings, (T, num_words) float16.
 
     Args:
         params: those in force.
         held_out: the fold.
-        words: what the columns stand for.
-        unseen: all its drawings.
+        words: of the columns.
+        unseen: all drawings of the held-out fold.
         test: the test drawings.
 
     Raises:
-        SketchstackError: the predictions are missing, stale or failed, or the model left another fold out.
+        SketchstackError: the predictions are missing, stale or failed, or the model has another held-out fold.
     """
     teacher = params.pseudo.teacher
     folder = model_folder(teacher, held_out)
     found = read_predictions(folder, words=words, learner_hash=params.learner_hash(teacher))
     if not np.array_equal(found.rows, unseen.first(cached_share(len(unseen), params)).key_id):
         raise SketchstackError(
-            f"{folder}: rows.npy is not of fold {held_out}, so that model may have been trained on the fold that it "
-            f"must not have seen; remove the folder and run `dvc repro`."
+            f"{folder}: rows.npy is not of fold {held_out}, so this model may have been trained on that fold; remove "
+            f"the folder and run `dvc repro`."
         )
     if found.metrics["hashes"]["test_rows"] != rows_hash(test.key_id) or len(found.test) != len(test):
-        raise SketchstackError(f"{folder}: test.npy is of other rows than {places().folds / TEST}; run `dvc repro`.")
+        raise SketchstackError(f"{folder}: test.npy is not of the rows in {places().folds / TEST}; run `dvc repro`.")
     if not np.isfinite(found.test).all():
         raise SketchstackError(
-            f"{folder}: test.npy has numbers that are none, so a prediction failed; remove the folder and run "
-            f"`dvc repro`."
+            f"{folder}: a prediction failed, because test.npy has values that are not finite; remove the folder and "
+            f"run `dvc repro`."
         )
     return found.test
 
 
 def _no_sure_drawing(params: Params, held_out: int, best: np.ndarray) -> str:
-    """Why nothing is taken, and what lower thresholds would take, of test drawings with these best probabilities."""
-    highest = f"its highest probability is {best.max():.3f}" if len(best) else "they are all copies of drawings in it"
+    """The error text when no test drawing reaches the confidence: the reason, and the share at lower thresholds.
+
+    Args:
+        params: those in force.
+        held_out: the fold.
+        best: (T,) highest probability of each test drawing.
+    """
+    highest = f"its highest probability is {best.max():.3f}" if len(best) else "all duplicate drawings of that fold"
     shares = {level: np.mean(best >= level) for level in LOWER if len(best) and best.max() >= level}
     told = ", ".join(f"{level} would take {share:.2%}" for level, share in list(shares.items())[:3])
     return (
-        f"params.yaml: of no test drawing is {params.pseudo.teacher} as sure as pseudo.confidence "
-        f"({params.pseudo.confidence}) with fold {held_out} held out: {highest}{'; ' if told else ''}{told}. Lower it, "
-        f"or empty pseudo.learners to leave the second round out."
+        f"params.yaml: {params.pseudo.teacher} gives no test drawing a probability of pseudo.confidence "
+        f"({params.pseudo.confidence}) with fold {held_out} held out: {highest}{'; ' if told else ''}{told}. Lower "
+        f"pseudo.confidence, or empty pseudo.learners to leave out the second round."
     )
 
 
 def relabelled(shards: Shards, labels: np.ndarray) -> Shards:
-    """The drawings that have a label, under it, in shards of their own. Their points are copied.
+    """New shards of the drawings that have a label, with this label. The points are copied.
 
     Args:
         shards: all drawings.
-        labels: (rows,) int16; NO_LABEL of those to leave out.
+        labels: (rows,) int16; NO_LABEL for drawings to leave out.
     """
     ends = np.cumsum([len(shard) for shard in shards.shards])
     return Shards([_kept(shard, own) for shard, own in zip(shards.shards, np.split(labels, ends[:-1]), strict=True)])
@@ -142,7 +148,7 @@ def _kept(shard: Shard, labels: np.ndarray) -> Shard:
 
 
 def _elements(starts: np.ndarray, rows: np.ndarray) -> np.ndarray:
-    """Where the elements of some rows stand in a flat list, row after row; row n has starts[n]..starts[n + 1] - 1."""
+    """Positions in a flat list of the elements of some rows, row by row; row n has starts[n]..starts[n + 1] - 1."""
     lengths = np.diff(starts)[rows]
     moved = starts[rows] - offsets(lengths)[:-1]
     return np.repeat(moved, lengths) + np.arange(lengths.sum())

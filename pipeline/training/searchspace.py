@@ -1,4 +1,4 @@
-"""What a search may change of a learner's block: found from the types of its params, or said by the learner itself."""
+"""The search space of a learner's params block: derived from the types of its params, or set by the learner."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from pipeline.learners._base import Learner
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-LARGE = 16  # whole numbers from here on are widths, and move in steps that keep them divisible
-TRAINING = ("batch_size", "schedule", "learning_rate", "weight_decay")  # searched by their types
-SEARCH: dict[str, Any] = {  # as in a learner's `search`
+LARGE = 16  # integers from here on are widths, and change in steps that keep them divisible
+TRAINING = ("batch_size", "schedule", "learning_rate", "weight_decay")  # ranges derived from their types
+SEARCH: dict[str, Any] = {  # same format as a learner's `search`
     "training.warmup": (0.0, 0.5),
     "training.label_smoothing": (0.0, 0.2),
     "training.ema": [0.0, 0.99, 0.999],
@@ -30,14 +30,14 @@ SEARCH: dict[str, Any] = {  # as in a learner's `search`
 
 
 class Dimension(NamedTuple):
-    """One thing that a trial draws.
+    """A variable that each trial draws.
 
     Attributes:
         name: in the study.
-        distribution: what it is drawn from.
-        in_force: what gives the block as it is.
-        places: of the block that it changes.
-        turn: the value at a place, and what was drawn → the new value.
+        distribution: the distribution of the drawn value.
+        in_force: the value that leaves the block unchanged.
+        places: paths in the block whose values it changes.
+        turn: old value at a path, drawn value → new value.
     """
 
     name: str
@@ -48,10 +48,10 @@ class Dimension(NamedTuple):
 
 
 def space_of(name: str, learner: type[Learner], block: dict[str, Any]) -> list[Dimension]:
-    """What is searched around a learner's block: its network and training by their types, and what it says itself.
+    """The search space around a learner's block: network and training by their types, then the learner's `search`.
 
     Raises:
-        SketchstackError: its `search` names what its block has not, or is not written as it should be.
+        SketchstackError: its `search` names a path that its block does not have, or has an invalid entry.
     """
     types = {f"network.{key}": kind for key, kind in _keyword_types(learner.network).items()}
     training = get_type_hints(Training, include_extras=True)
@@ -68,7 +68,7 @@ def _keyword_types(function: Callable[..., Any]) -> dict[str, Any]:
     found = {}
     for each in inspect.signature(function).parameters.values():
         if each.kind is each.KEYWORD_ONLY:
-            # One by one, because a return annotation may name a framework that is not imported yet.
+            # One by one: the return annotation may name a framework that is not imported yet.
             text = isinstance(each.annotation, str)
             found[each.name] = eval(each.annotation, function.__globals__) if text else each.annotation
     return found
@@ -92,7 +92,7 @@ def _is_widths(kind: Any) -> bool:
 
 
 def _layers(block: dict[str, Any], places: list[str]) -> list[Dimension]:
-    """Lists of whole numbers, an entry a layer: a factor for each, a depth for all that have as many entries."""
+    """Search lists of integers, one entry per layer: a factor for each list, a depth for all lists of equal length."""
     from optuna.distributions import FloatDistribution, IntDistribution
 
     found = []
@@ -106,7 +106,7 @@ def _layers(block: dict[str, Any], places: list[str]) -> list[Dimension]:
 
 
 def resampled(widths: list[int], depth: int) -> list[int]:
-    """Widths that rise or fall as the given ones do, but over another depth; the last one for depth 1."""
+    """Widths resampled to another depth with the same progression; the last width for depth 1."""
     places = np.linspace(0, len(widths) - 1, depth) if depth > 1 else [len(widths) - 1]
     return _whole(2 ** np.interp(places, range(len(widths)), np.log2(widths))) if depth != len(widths) else widths
 
@@ -117,18 +117,18 @@ def scaled(widths: list[int], factor: float) -> list[int]:
 
 
 def _whole(widths: np.ndarray) -> list[int]:
-    """Whole numbers nearby; from 8 on multiples of 4, from 32 on of 8, which processors like."""
+    """Round to integers; from 8 on to multiples of 4, from 32 on to multiples of 8, which run faster."""
     steps = [1 if width < 8 else 4 if width < 32 else 8 for width in widths]
     return [max(1, step * round(width / step)) for width, step in zip(widths.tolist(), steps, strict=True)]
 
 
 def _around(place: str, value: Any, kind: Any) -> Dimension | None:
-    """A number from about half to twice itself, or each option of a Literal; None for types that say too little."""
+    """A number from about half to twice its value, or each option of a Literal; None for other types."""
     plain, low, high = _without_limits(kind)
     if get_origin(plain) is Literal or plain is bool:
         return _options(place, value, [False, True] if plain is bool else list(get_args(plain)))
     if plain is int and value > 0:
-        step = 2 ** int(math.log2(value / 8)) if value >= LARGE else 1  # heads and groups go on to divide a width
+        step = 2 ** int(math.log2(value / 8)) if value >= LARGE else 1  # heads and groups must still divide a width
         down, up = (min(value // 2, value - low) // step, min(max(value, 2), high - value) // step)
         return _range(place, value, value - step * int(down), value + step * int(up), step)
     if plain is float and math.isfinite(high - low):
@@ -139,12 +139,14 @@ def _around(place: str, value: Any, kind: Any) -> Dimension | None:
 
 
 def _as_said(name: str, block: dict[str, Any], place: str, want: Any) -> Dimension | None:
-    """What a learner's `search` wants at a place, stretched to hold the value in force."""
+    """The dimension of an entry of a learner's `search`, extended to include the value in force."""
     where = f"pipeline/learners/{name}.py: search[{place!r}]"
     try:
         value = _at(block, place)
     except (KeyError, TypeError):
-        raise SketchstackError(f"{where}: the block learners.{name} of params.yaml has no such place.") from None
+        raise SketchstackError(
+            f"{where}: the block learners.{name} of params.yaml has no {place!r}; correct the path."
+        ) from None
     if want is None:
         return None
     if isinstance(want, list):
@@ -156,7 +158,7 @@ def _as_said(name: str, block: dict[str, Any], place: str, want: Any) -> Dimensi
 
 
 def _options(place: str, value: Any, options: list[Any]) -> Dimension:
-    """One of some options, which stand in the study as JSON."""
+    """One of several options, which the study stores as JSON."""
     from optuna.distributions import CategoricalDistribution
 
     texts = [json.dumps(option) for option in (options if value in options else [value, *options])]
@@ -166,7 +168,7 @@ def _options(place: str, value: Any, options: list[Any]) -> Dimension:
 
 
 def _range(place: str, value: float, low: float, high: float, step: int = 1) -> Dimension:
-    """A number between two others, whole if they are; by its logarithm if it is above 0 and has no step."""
+    """A number in low..high, an integer if both are; on a log scale if it is above 0 and has no step."""
     from optuna.distributions import FloatDistribution, IntDistribution
 
     log = low > 0 and step == 1
@@ -176,7 +178,7 @@ def _range(place: str, value: float, low: float, high: float, step: int = 1) -> 
 
 
 def _rounded(now: float, drawn: float) -> float:
-    """Three digits are enough, and the block that is printed is the one that was scored."""
+    """Round to three significant digits, so that the printed block is exactly the one that was scored."""
     return now if drawn == now else float(f"{drawn:.3g}")
 
 
@@ -187,7 +189,7 @@ def _at(block: Any, place: str) -> Any:
 
 
 def block_with(block: dict[str, Any], space: list[Dimension], drawn: Mapping[str, Any]) -> dict[str, Any]:
-    """The block with what a trial drew, its other values as they were."""
+    """The block with the values that a trial drew; other values unchanged."""
     changed = copy.deepcopy(block)
     for dimension in space:
         for place in dimension.places:

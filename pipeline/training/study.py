@@ -1,10 +1,10 @@
 """Search for better params of a learner: its network and its training, by validation rows inside the training folds.
 
-    sketchstack tune lstm --trials 40     can be stopped at any moment; the same command goes on
+    sketchstack tune lstm --trials 40     can be stopped at any moment; the same command resumes
 
-A trial is a block of params, trained in a process of its own and scored after each epoch; the first is the block in
-force. Searched are the keywords of the learner's `network`, each by its type around the value in force, and some of
-`training`. A learner that knows better says so in a class attribute, by the place in its block:
+A trial is a block of params, trained in its own process and scored after each epoch; the first trial is the block in
+force. The search varies the keywords of the learner's `network`, each by its type around the value in force, and some
+of `training`. A learner can override this in a class attribute, by the path in its block:
 
     search: ClassVar = {
         "network.backbone": ["MobileNet", "MobileNetV2"],  # one of these
@@ -16,7 +16,6 @@ force. Searched are the keywords of the learner's `network`, each by its type ar
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import math
 import multiprocessing
 import os
@@ -40,7 +39,7 @@ from tqdm import tqdm
 from pipeline.drawings.encodings import set_threads
 from pipeline.drawings.shards import SUMMARY, Shards
 from pipeline.drawings.words import load_words
-from pipeline.foundation.artefacts import file_hash
+from pipeline.foundation.artefacts import alone, file_hash
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import LearnerParams, Params, fingerprint
 from pipeline.foundation.places import places
@@ -55,25 +54,25 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 VALIDATION = 5000  # validation rows at most; the standard error of their MAP@3 is below 0.5 / sqrt(5000) = 0.007
-RANDOM = 8  # trials drawn at random before the others tell where to look
-LEAVE = 10  # seconds that a trial's process has to end by itself
-UNPRUNED = 4  # trials that run to their end before any is pruned
+RANDOM = 8  # random trials before the sampler uses earlier scores
+LEAVE = 10  # seconds that a trial's process gets to end by itself
+UNPRUNED = 4  # trials that run to the end before any trial is pruned
 PRUNED = "pruned: below the median of the trials before it"
 _SPAWN = multiprocessing.get_context("spawn")
 
 
-# One trial, in a process of its own: its memory is given back, whatever ends it ends it alone, and the process of the
-# study never runs a framework.
+# A trial runs in its own process: its memory is freed, a crash ends only this trial, and the process of the study
+# never loads a framework.
 
 
 class Job(NamedTuple):
-    """What all trials of a study share.
+    """Settings that all trials of a study share.
 
     Attributes:
         params: params.yaml.
         name: of the learner.
-        held_out: the fold that is left alone.
-        rows: training rows at most.
+        held_out: the fold that the study does not use.
+        rows: most training rows of a trial.
         epochs: of a trial.
     """
 
@@ -85,15 +84,15 @@ class Job(NamedTuple):
 
     @property
     def place(self) -> Path:
-        """What its files are named by, below logs/ and checkpoints/."""
+        """The path of its files below logs/ and checkpoints/."""
         return Path("tune", self.name, f"fold{self.held_out}")
 
     def learner(self, block: dict[str, Any]) -> Learner:
-        """A learner with a block of a trial, ready to fit.
+        """A learner with a trial's block, ready to fit.
 
         Raises:
             ValidationError: the block does not fit the schema.
-            SketchstackError: it does not fit the learner's signatures.
+            SketchstackError: the block does not fit the learner's signatures.
         """
         block = {**block, "training": {**block["training"], "epochs": self.epochs}}
         return load_learner(
@@ -106,10 +105,10 @@ class Job(NamedTuple):
 
 
 def training_and_validation(job: Job) -> tuple[Shards, Shards]:
-    """The rows to train on, and those to score by: of the training folds, the last shard is put aside.
+    """The training rows and the validation rows: the last shard of each training fold is for validation.
 
-    Which shard a drawing is in comes from its hash, as its fold does, so a drawing's twin is never on both sides. Rows
-    are in random order within a shard, so the first ones are a sample.
+    A drawing's shard, as its fold, follows from its hash, so duplicates are never in both sets. Rows are in random
+    order within a shard, so the first rows are a random sample.
 
     Raises:
         SketchstackError: there are too few rows, or no folds.
@@ -118,30 +117,30 @@ def training_and_validation(job: Job) -> tuple[Shards, Shards]:
     training, validation = Shards(shards[:-1]), Shards(shards[-1:]).first(VALIDATION)
     if not len(training) or not len(validation):
         raise SketchstackError(
-            f"{places().folds} holds too few rows to put some aside; lower shuffle.shards in params.yaml."
+            f"{places().folds} has too few rows for a validation set; lower shuffle.shards in params.yaml."
         )
     return training.first(job.rows or len(training)), validation
 
 
 class _PrunedError(Exception):
-    """The study has seen enough of this trial."""
+    """The study prunes this trial."""
 
 
 def _train(study: Connection, job: Job, block: dict[str, Any], checkpoint: Checkpoint, known: int) -> None:
-    """Train one trial; tell the study each epoch's score, and stop where it says so. Runs in the trial's process.
+    """Train one trial in its own process: send each epoch's score to the study, and stop if the study says so.
 
-    Sends ("epoch", number, MAP@3) and waits for whether to stop; at last ("done",), ("refused", why) if it is the
-    block's fault, or ("failed", why).
+    Sends ("epoch", number, MAP@3) and waits for the answer whether to stop; at the end ("done",), ("refused", reason)
+    if the block is at fault, or ("failed", reason).
 
     Args:
-        study: the other end.
-        job: what all trials share.
+        study: connection to the process of the study.
+        job: settings that all trials share.
         block: of this trial.
-        checkpoint: to go on from.
-        known: epochs whose scores the study has, of a trial that goes on.
+        checkpoint: to resume from.
+        known: number of epochs whose scores the study has already; above 0 for a resumed trial.
     """
     _end_with_the_study()
-    tqdm.set_lock(threading.RLock())  # its own lock has a semaphore, which a killed process would leave behind
+    tqdm.set_lock(threading.RLock())  # tqdm's default lock has a semaphore, which a killed process would leave behind
     try:
         set_threads(job.params.threads)
         learner = job.learner(block)
@@ -161,15 +160,15 @@ def _train(study: Connection, job: Job, block: dict[str, Any], checkpoint: Check
         study.send(("done",))
     except _PrunedError:
         pass
-    except OSError as error:  # a full disk, say: not the block's fault
+    except OSError as error:  # a full disk, for example: the block is not at fault
         study.send(("failed", _reason(error)))
-    except Exception as error:  # what a block that does not fit comes to in a framework
+    except Exception as error:  # any error that a framework raises for an unsuitable block
         of_the_gpu = type(error).__name__ == "AcceleratorError"  # by name: torch may not be loaded
         study.send(("failed" if of_the_gpu else "refused", _reason(error)))
 
 
 def _end_with_the_study() -> None:
-    """Die with the process of the study, even if that is killed: a trial left alone would take the cores for hours."""
+    """Exit when the process of the study ends or is killed: an orphaned trial would occupy the cores for hours."""
     parent = multiprocessing.parent_process()
 
     def wait() -> None:
@@ -187,10 +186,10 @@ def _reason(error: Exception) -> str:
 
 @contextlib.contextmanager
 def _process(*arguments: Any) -> Iterator[tuple[Connection, BaseProcess]]:
-    """`_train` in a process of its own, which is gone when the block ends."""
+    """Run `_train` in its own process, which has ended when this context ends."""
     ours, theirs = _SPAWN.Pipe()
     process = _SPAWN.Process(target=_train, args=(theirs, *arguments))
-    # Ctrl-C reaches all processes of the terminal; the trial's inherits that it is ignored.
+    # Ctrl-C reaches all processes of the terminal; the trial's process inherits the setting that ignores it.
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         process.start()
@@ -210,21 +209,21 @@ def _process(*arguments: Any) -> Iterator[tuple[Connection, BaseProcess]]:
 
 
 class _OutOfTimeError(Exception):
-    """The seconds that the command was given are over."""
+    """The time of --seconds is over."""
 
 
 def tune(job: Job, *, trials: int, seconds: float | None, fresh: bool) -> None:
-    """Run trials until the study has so many, or the time is over; print the best block.
+    """Run trials until the study has `trials` of them, or the time is over; print the best block.
 
     Args:
-        job: what all trials share.
-        trials: of the study in all, those of former runs included.
-        seconds: of this run, or None.
-        fresh: start anew.
+        job: settings that all trials share.
+        trials: total number of trials of the study, including those of earlier runs.
+        seconds: time limit of this run, or None.
+        fresh: remove the study and start again.
 
     Raises:
-        SketchstackError: there is no such learner or fold; the study is another run's, or another one's work; the
-            block in force does not train.
+        SketchstackError: there is no such learner or fold; another process runs this study; its trials were made from
+            other params, data or code; the block in force does not train.
     """
     import optuna
 
@@ -234,7 +233,8 @@ def tune(job: Job, *, trials: int, seconds: float | None, fresh: bool) -> None:
     space, (training, validation) = space_of(job.name, learner, block), training_and_validation(job)
     rows = (len(training), len(validation))
     made_from = _made_from(job, block, space, rows)
-    with _alone(places().logs / job.place.with_suffix(".lock")):
+    # A second run would take the cores, and the order of the trials would be chance.
+    with alone(places().logs / job.place):
         study = _open_study(job, made_from, fresh=fresh)
         study.pruner = optuna.pruners.MedianPruner(UNPRUNED, n_warmup_steps=math.ceil(job.epochs / 3))
         _enqueue(study, space)
@@ -250,13 +250,13 @@ def tune(job: Job, *, trials: int, seconds: float | None, fresh: bool) -> None:
             _enqueue(study, space)
         _print_result(study, job, block, rows)
     if ended:
-        print(f"\nStopped ({ended}) after {len(_finished(study))} of {trials} trials; the same command goes on.")
+        print(f"\nStopped ({ended}) after {len(_finished(study))} of {trials} trials; the same command resumes.")
     if ended == "interrupted":
         sys.exit(128 + signal.SIGINT)
 
 
 def _made_from(job: Job, block: dict[str, Any], space: list[Dimension], rows: tuple[int, int]) -> dict[str, str]:
-    """Hashes of all that scores depend on: those of a study must not differ in them."""
+    """Hashes of everything that scores depend on; all trials of a study must have the same ones."""
     from optuna.distributions import distribution_to_json
 
     searched = {each.name: distribution_to_json(each.distribution) for each in space}
@@ -271,27 +271,11 @@ def _made_from(job: Job, block: dict[str, Any], space: list[Dimension], rows: tu
     }
 
 
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Refuse a second run of the same study: it would take the cores, and the order of the trials would be chance.
-
-    Raises:
-        SketchstackError: there is one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise SketchstackError(f"{path} is held: this study runs in another process; wait for it.") from None
-        yield
-
-
 def _open_study(job: Job, made_from: dict[str, str], *, fresh: bool) -> Study:
-    """The study of a job, new or to go on with.
+    """The study of a job, new or resumed.
 
     Raises:
-        SketchstackError: the file is damaged, or was made from other params, data or code.
+        SketchstackError: the file is damaged, or its trials were made from other params, data or code.
     """
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
@@ -310,18 +294,18 @@ def _open_study(job: Job, made_from: dict[str, str], *, fresh: bool) -> Study:
         found = study.user_attrs["made_from"]
     except (SQLAlchemyError, optuna.exceptions.OptunaError, RuntimeError, KeyError) as error:
         raise SketchstackError(
-            f"{path} is damaged or of another version of optuna ({_reason(error)}); start anew with --fresh."
+            f"{path} is damaged or from another version of optuna ({_reason(error)}); start again with --fresh."
         ) from None
     if other := [name for name, value in made_from.items() if found.get(name) != value]:
         raise SketchstackError(
-            f"{path} was made from other {' and '.join(other)}, so its trials and new ones do not compare; "
-            f"put that back, or start anew with --fresh, which removes its {len(_finished(study))} trials."
+            f"{path} was made from other {' and '.join(other)}, so its trials cannot be compared with new ones; "
+            f"undo that change, or start again with --fresh, which removes its {len(_finished(study))} trials."
         )
     return study
 
 
 def _enqueue(study: Study, space: list[Dimension]) -> None:
-    """Let the block in force come first, and a trial that was cut short again."""
+    """Queue the block in force as the first trial, and repeat an interrupted trial."""
     from optuna.trial import TrialState
 
     if not study.trials:
@@ -330,14 +314,14 @@ def _enqueue(study: Study, space: list[Dimension]) -> None:
     names = {each.name for each in space}
     for trial in study.get_trials(states=(TrialState.RUNNING,)):
         values = trial.system_attrs.get("fixed_params", trial.params)
-        # One whose values were not all drawn yet comes again by itself: they depend on the trials before it alone.
+        # A trial with values still to draw repeats by itself: its values depend only on the trials before it.
         if values.keys() == names and trial.number not in queued:
             study.enqueue_trial(values, user_attrs={"again": trial.number})
         study.tell(trial.number, state=TrialState.FAIL)
 
 
 def _finished(study: Study) -> list[FrozenTrial]:
-    """Trials that need not come again."""
+    """Trials that are not repeated: completed or pruned."""
     from optuna.trial import TrialState
 
     return study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
@@ -346,7 +330,7 @@ def _finished(study: Study) -> list[FrozenTrial]:
 def _run_trial(
     study: Study, job: Job, block: dict[str, Any], space: list[Dimension], made_from: dict[str, str], deadline: float
 ) -> None:
-    """Draw a trial, or take the one that waits; train it; note how it ended.
+    """Draw a trial, or take the queued one; train it; record its result.
 
     Raises:
         SketchstackError: the block in force does not train.
@@ -358,7 +342,7 @@ def _run_trial(
     if time.monotonic() >= deadline:
         raise _OutOfTimeError
     finished = _finished(study)
-    # Anew for each trial: what it draws depends on the trials before it, not on where the process was started again.
+    # A new sampler for each trial: its draws depend on the trials before it, not on when the process was restarted.
     seed = int(np.random.SeedSequence([job.params.seed, len(finished)]).generate_state(1)[0])
     study.sampler = TPESampler(seed=seed, n_startup_trials=RANDOM)
     trial = study.ask({each.name: each.distribution for each in space})
@@ -385,7 +369,7 @@ def _run_trial(
 def _train_trial(
     study: Study, trial: Trial, job: Job, chosen: dict[str, Any], made_from: dict[str, str], deadline: float
 ) -> str | None:
-    """Train one trial and report its scores; returns why it was ended before its end, if it was.
+    """Train one trial and report its scores; returns the reason if it ended early, else None.
 
     Raises:
         _OutOfTimeError: there is no time left.
@@ -414,13 +398,13 @@ def _train_trial(
 
 
 def _followed(trial: Trial, job: Job, connection: Connection, process: BaseProcess, deadline: float) -> str | None:
-    """Report each score that a trial's process tells, up to its end or the trial's; returns as `_train_trial` does.
+    """Report the scores that a trial's process sends, until the trial ends; returns as `_train_trial` does.
 
     Raises:
         _OutOfTimeError: there is no time left.
-        SketchstackError: the process met a fault that is not the block's.
+        SketchstackError: the process failed for a reason other than the block.
     """
-    ends = []  # of epochs, by the clock
+    ends = []  # time at the end of each epoch
     while True:
         try:
             if not connection.poll(None if deadline == math.inf else max(0.0, deadline - time.monotonic())):
@@ -428,9 +412,9 @@ def _followed(trial: Trial, job: Job, connection: Connection, process: BaseProce
             kind, *told = connection.recv()
         except (EOFError, ConnectionResetError):
             process.join()
-            return f"refused: its process ended with {process.exitcode}; -9 is what want of memory looks like"
+            return f"refused: its process ended with exit code {process.exitcode}; -9 often means out of memory"
         if kind == "failed":
-            raise SketchstackError(f"trial {trial.number}: {told[0]}; mend that, and the same command goes on.")
+            raise SketchstackError(f"trial {trial.number}: {told[0]}; fix that, and the same command resumes.")
         if kind == "refused":
             return f"refused: {told[0]}"
         if kind == "done":
@@ -438,7 +422,7 @@ def _followed(trial: Trial, job: Job, connection: Connection, process: BaseProce
         epoch, score = told
         trial.report(score, epoch)
         ends.append(time.monotonic())
-        if len(ends) > 1:  # the first one's time holds the start of the process
+        if len(ends) > 1:  # the first epoch's time includes the start of the process
             trial.set_user_attr("epoch_seconds", round((ends[-1] - ends[0]) / (len(ends) - 1), 3))
         stop = epoch < job.epochs and trial.should_prune()
         connection.send(stop)
@@ -450,7 +434,7 @@ def _followed(trial: Trial, job: Job, connection: Connection, process: BaseProce
 
 
 def _line(study: Study, number: int, block: dict[str, Any]) -> str:
-    """One trial: its score or how it ended, and what it changed."""
+    """A line about a trial: its score or how it ended, and the params that it changed."""
     trial = study.trials[number]
     reason, scores = trial.user_attrs.get("reason"), trial.intermediate_values
     told = f"MAP@3 {scores[max(scores)]:.4f} after epoch {max(scores)}" if scores else "no score"
@@ -458,7 +442,7 @@ def _line(study: Study, number: int, block: dict[str, Any]) -> str:
 
 
 def changes(block: dict[str, Any], changed: dict[str, Any]) -> str:
-    """What another block has in place of this one's, as params.yaml would have it."""
+    """The values of `changed` that differ from `block`, in the style of params.yaml."""
     differing = {
         part: {key: value for key, value in values.items() if value != block[part][key]}
         for part, values in changed.items()
@@ -471,23 +455,23 @@ def _flow(values: dict[str, Any] | list[Any]) -> str:
 
 
 def _print_result(study: Study, job: Job, block: dict[str, Any], rows: tuple[int, int]) -> None:
-    """The scores of the block in force and of the best, what is faster and nearly as good, and the block to paste."""
+    """Print the scores of the block in force and the best one, faster blocks nearly as good, and a block to paste."""
     from optuna.trial import TrialState
 
     complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if not complete:
-        print("No trial has come to its end yet.")
+        print("No trial has finished yet.")
         return
     ranked = sorted(complete, key=lambda trial: (-(trial.value or 0.0), trial.number))
     best, now = ranked[0], next((trial for trial in complete if trial.user_attrs["block"] == block), None)
-    error = 0.5 / math.sqrt(rows[1])  # of a mean of numbers in 0..1, at most
+    error = 0.5 / math.sqrt(rows[1])  # upper bound for a mean of values in 0..1
     print(
         f"\n{job.name}, trained on {rows[0]:,} rows for {job.epochs} epochs without fold {job.held_out}; MAP@3 of "
         f"{rows[1]:,} validation rows (standard error at most {error:.3f}):"
     )
     front = [t for n, t in enumerate(ranked) if all(_seconds(t) < _seconds(better) for better in ranked[:n])]
     for trial in [*front[:5], *([now] if now and now not in front[:5] else [])]:
-        seconds = f"{_seconds(trial):8.2f} s an epoch" if math.isfinite(_seconds(trial)) else " " * 19
+        seconds = f"{_seconds(trial):7.2f} s per epoch" if math.isfinite(_seconds(trial)) else " " * 19
         print(f"  {trial.value:.4f} {seconds}  trial {trial.number}: {changes(block, trial.user_attrs['block'])}")
     score = f"; the block in force has {now.value:.4f}" if now else ""
     print(f"\nThe best, trial {best.number}, has {best.value:.4f}{score}. For params.yaml, below `learners:`\n")
@@ -499,7 +483,7 @@ def _seconds(trial: FrozenTrial) -> float:
 
 
 def as_yaml(name: str, block: dict[str, Any]) -> str:
-    """A learner's block as params.yaml has it: a line per value, lists in brackets."""
+    """A learner's block in the style of params.yaml: one line per value, lists in brackets."""
     return "\n".join(_yaml_lines(name, block, 2))
 
 

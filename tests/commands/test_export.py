@@ -361,8 +361,8 @@ def files(home):
     [
         (["tfrecords", "out", "--learner", "sereznet"], "no learner 'sereznet'; .* Did you mean 'seresnet'"),
         (["tfrecords", "out", "--folds", 0, 3], "no fold 3; params.yaml has folds 0, 1, 2"),
-        (["memmaps", "params.yaml"], "params.yaml cannot become an export"),
-        (["memmaps", "."], r"\. cannot become an export"),
+        (["memmaps", "params.yaml"], "params.yaml cannot be replaced by an export"),
+        (["memmaps", "."], r"\. cannot be replaced by an export"),
         (["memmaps", "folds", "--test"], r"folds/\S+ is in the way"),
         (["memmaps", "params.yaml/out"], "params.yaml/out cannot be written: (Not a directory|File exists)"),
     ],

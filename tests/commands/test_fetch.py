@@ -122,7 +122,7 @@ def test_what_a_source_lacks_is_named(source, missing):
         shutil.rmtree(path)
     else:
         path.unlink()
-    with pytest.raises(SystemExit, match=f"it lacks\\s{missing}"):
+    with pytest.raises(SystemExit, match=f"{missing}\\sis\\smissing"):
         data.main(["mini", "--from", str(source)])
     assert not Path("data/mini").exists()
 
@@ -130,7 +130,7 @@ def test_what_a_source_lacks_is_named(source, missing):
 def test_an_empty_train_folder_counts_as_missing(source):
     shutil.rmtree(source / "train_simplified")
     (source / "train_simplified").mkdir()
-    with pytest.raises(SketchstackError, match="it lacks train_simplified"):
+    with pytest.raises(SketchstackError, match=r"train_simplified is missing"):
         copy(source, Path("data/mini"))
 
 
@@ -220,3 +220,24 @@ def test_the_competition_is_downloaded_and_unpacked(tmp_path, monkeypatch, kept_
     with pytest.raises(SketchstackError, match=r"-p data/.kaggle.download` failed with exit code 3"):
         data.download(Path("data/kaggle"))
     assert contents(Path("data/kaggle")) == FILES
+
+
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [
+        ("echo '403 Client Error: Forbidden for url: x' >&2; exit 1", "accept the rules"),
+        ("echo '429 Client Error: Too Many Requests for url: x' >&2; exit 1", "wait some minutes"),
+        ("echo '<html><title>Sign in</title>'", r"has left no data/\S*zip: a web page titled 'Sign in'"),
+    ],
+)
+def test_a_download_that_fails_tells_what_to_do(tmp_path, monkeypatch, capsys, script, told):
+    fake = tmp_path / "bin/kaggle"
+    fake.parent.mkdir()
+    fake.write_text(f"#!/bin/sh\n{script}\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}{os.pathsep}{os.environ['PATH']}")
+    monkeypatch.setenv("KAGGLE_API_TOKEN", "t0ken")
+    with pytest.raises(SketchstackError, match=told) as failed:
+        data.download(Path("data/kaggle"))
+    assert "API token" not in str(failed.value)
+    assert script.split("'")[1] in capsys.readouterr().err

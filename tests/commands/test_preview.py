@@ -256,11 +256,11 @@ def test_the_command_writes_the_sheet_as_png(home, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["wine glas"], "no word 'wine glas' among the 4 of folds/synthetic/words.json; there is wine_glass."),
-        (["xyz"], "there is none like it."),
+        (["wine glas"], "no word 'wine glas' among the 4 words of folds/synthetic/words.json; similar: wine_glass."),
+        (["xyz"], "similar: none."),
         (["ant", "--learner", "gruu"], "no learner 'gruu'; "),
-        (["--key-ids", 7, FIRST_KEY], "no drawing with key_id 7 among these 900; look with --test"),
-        (["--key-ids", FIRST_KEY, "--test"], f"no drawing with key_id {FIRST_KEY} among these 300"),
+        (["--key-ids", 7, FIRST_KEY], "no drawing has key_id 7 among these 900. For the test set give --test"),
+        (["--key-ids", FIRST_KEY, "--test"], f"no drawing has key_id {FIRST_KEY} among these 300"),
         (["ant", "--out", "params.yaml/x.png"], "params.yaml/x.png cannot be written: "),
     ],
 )

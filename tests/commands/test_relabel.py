@@ -10,7 +10,7 @@ import pytest
 from bench.browser import checked, chromium
 from pipeline.commands import relabel
 from pipeline.drawings.shards import open_shards
-from pipeline.drawings.words import load_words, spell
+from pipeline.drawings.words import Words, load_words, spell
 from pipeline.raw.corrections import read_corrections
 from pipeline.stages import shuffle as shuffle_stage
 from tests.conftest import failing_main, run_main
@@ -37,7 +37,7 @@ def test_suspects_go_out_with_pictures_and_come_back_as_corrections_that_shuffle
     capsys.readouterr()
     run_main(relabel, "--take", f"look/{relabel.SHEET}")
     said = capsys.readouterr().out
-    assert "7 lines of corrections.csv are new or other; 1 rows" in said
+    assert "7 lines of corrections.csv are new or changed; 1 rows" in said
     assert len(read_corrections()) == 7
     before = load_words(copied_run / "folds/synthetic")
     run_main(shuffle_stage)
@@ -72,10 +72,13 @@ def test_a_sheet_that_is_being_filled_in_is_not_written_over(copied_run):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("7,barn,barm", r"row 2 \(line 3\) has the word 'barm', which is none of the 30 of the folds; there is bear"),
+        (
+            "7,barn,barm",
+            r"row 2 \(line 3\) has the word 'barm', which is not one of the 30 words.*: bear",
+        ),
         ("7,barm,barn", "has the word 'barm'"),
         ("7x,barn,cat", "which is not a 64-bit integer"),
-        ("5,barn,cat", "has the key_id 5 again"),
+        ("5,barn,cat", "repeats the key_id 5"),
     ],
 )
 def test_a_bad_line_of_a_sheet_is_named_and_nothing_is_recorded(copied_run, line, said):
@@ -96,3 +99,10 @@ def test_a_sheet_of_another_folder_is_refused(copied_run):
     said = failing_main(relabel, "--take", "s.csv")
     assert "row 1 (line 2) is of 'data/mini', but params.yaml names 'data/synthetic'" in said
     assert read_corrections() == []
+
+
+def test_words_like_formulas_come_back_from_a_sheet_as_they_were(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("s.csv").write_text("folder,key_id,word,becomes\n'=f,5,'=c+1,ant\n'=f,6,ant,'=c+1\n")
+    assert relabel.take(Path("s.csv"), "=f", Words.from_names(["ant", "=c+1"])) == (2, 0)
+    assert [each[1:] for each in read_corrections()] == [(5, "=c+1", "ant"), (6, "ant", "=c+1")]

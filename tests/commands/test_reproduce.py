@@ -85,11 +85,11 @@ def test_what_is_not_recorded_is_refused_with_what_is(repository):
 
 
 def test_a_commit_that_is_not_there_is_refused(repository):
-    with pytest.raises(SketchstackError, match=f"git knows no commit '{'c' * 40}' here"):
+    with pytest.raises(SketchstackError, match=f"git has no commit '{'c' * 40}' here"):
         reproduce.reproduce("beta")
 
 
-def test_a_worktree_is_made_anew_whatever_was_there(repository):
+def test_a_worktree_replaces_an_earlier_one(repository):
     tree = repository / "logs/synthetic" / "reproduce" / "beta"
     (tree / "old").mkdir(parents=True)
     head = reproduce.commit_of("HEAD", repository)

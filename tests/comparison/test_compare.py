@@ -15,8 +15,8 @@ from scipy.optimize import brentq
 from bench import coverage
 from bench.coverage import expected, made_up
 from pipeline.commands import compare as compare_command
-from pipeline.comparison import contenders
-from pipeline.comparison.contenders import Contender, contender
+from pipeline.comparison import candidates
+from pipeline.comparison.candidates import Candidate, candidate
 from pipeline.comparison.statistics import compare
 from pipeline.drawings.words import Words
 from pipeline.foundation.errors import SketchstackError
@@ -29,14 +29,14 @@ ROPE, SKILL = 0.005, 3.6
 
 def pair(
     skills: tuple[float, float], seed: int, rows: int = 5 * FOLD_ROWS, folds: int = 5
-) -> tuple[Contender, Contender]:
+) -> tuple[Candidate, Candidate]:
     random = np.random.default_rng(seed)
     labels, difficulty = random.integers(0, len(coverage.WORDS), rows), random.normal(0, coverage.SPREAD, rows)
     a, b = (made_up(name, labels, difficulty, skill, random, folds) for name, skill in zip("ab", skills, strict=True))
     return a, b
 
 
-def test_two_that_are_the_same_up_to_the_seed_are_practically_equal():
+def test_candidates_that_differ_only_by_seed_are_practically_equal():
     for seed in range(5):
         found = compare(*pair((SKILL, SKILL), seed), ROPE)
         assert found.odds is not None
@@ -44,7 +44,7 @@ def test_two_that_are_the_same_up_to_the_seed_are_practically_equal():
         assert found.odds.a + found.odds.equal + found.odds.b == pytest.approx(1)
 
 
-def test_one_that_is_worse_by_a_hundredth_is_found_out():
+def test_a_candidate_worse_by_a_hundredth_is_detected():
     def gap(skill: float) -> float:
         return expected(SKILL, np.random.default_rng(1)) - expected(skill, np.random.default_rng(1)) - 0.01
 
@@ -62,19 +62,19 @@ def test_one_that_is_worse_by_a_hundredth_is_found_out():
 
 
 @pytest.mark.slow
-def test_the_interval_holds_the_truth_as_often_as_it_says():
+def test_the_interval_covers_the_true_difference_at_its_nominal_rate():
     share = coverage.measure(200).rows[0].ours[0]
     assert 0.9 <= share <= 0.99
 
 
-def by_hand() -> tuple[Contender, Contender]:
+def by_hand() -> tuple[Candidate, Candidate]:
     """Six rows of three words in two folds."""
     words = Words.from_names(["ant", "bee", "cat", "dog"])
     labels = np.array([0, 0, 1, 1, 2, 2])
     a = np.array([[0, 1, 2], [1, 0, 2], [1, 0, 2], [0, 2, 1], [0, 1, 3], [2, 1, 0]])
     b = np.array([[0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 2], [0, 1, 3]])
     rows, folds = np.array([60, 50, 40, 30, 20, 10]), np.array([0, 0, 0, 1, 1, 1])
-    return Contender("a", a, rows, labels, folds, words), Contender("b", b, rows, labels, folds, words)
+    return Candidate("a", a, rows, labels, folds, words), Candidate("b", b, rows, labels, folds, words)
 
 
 def test_scores_words_and_agreement_by_hand():
@@ -92,29 +92,29 @@ def test_scores_words_and_agreement_by_hand():
 def test_rows_in_another_order_are_the_same_rows():
     a, b = by_hand()
     order = np.array([3, 1, 5, 0, 2, 4])
-    moved = Contender("b", b.guesses[order], b.key_ids[order], b.labels[order], b.folds[order], b.words)
+    moved = Candidate("b", b.guesses[order], b.key_ids[order], b.labels[order], b.folds[order], b.words)
     assert compare(a, moved) == compare(a, b)
 
 
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        ({"words": Words(("bee", "ant", "cat", "dog"))}, "the same in another order: ant against bee"),
+        ({"words": Words(("bee", "ant", "cat", "dog"))}, "the same words in another order: ant against bee"),
         ({"words": Words(("ant", "bee", "cat"))}, "4 words against 3"),
-        ({"key_ids": np.array([60, 50, 40, 30, 20, 11])}, r"1 of 6 are in the first alone.*\(first key_id 10\)"),
-        ({"labels": np.array([0, 0, 1, 1, 2, 0])}, "other labels for 1 of 6 rows, first key_id 10: 2 and 0"),
-        ({"folds": np.array([0, 0, 1, 1, 1, 1])}, "other folds for 1 of 6 rows, first key_id 40: 0 and 1"),
+        ({"key_ids": np.array([60, 50, 40, 30, 20, 11])}, r"1 of 6 are only in the first.*\(first key_id 10\)"),
+        ({"labels": np.array([0, 0, 1, 1, 2, 0])}, "different labels for 1 of 6 rows, first key_id 10: 2 and 0"),
+        ({"folds": np.array([0, 0, 1, 1, 1, 1])}, "different folds for 1 of 6 rows, first key_id 40: 0 and 1"),
     ],
 )
-def test_what_is_not_of_the_same_rows_and_words_is_refused(change, said):
+def test_candidates_of_different_rows_or_words_are_refused(change, said):
     a, b = by_hand()
     with pytest.raises(SketchstackError, match=said):
         compare(a, replace(b, **change))
 
 
-def test_a_thing_is_not_compared_with_itself():
+def test_a_candidate_is_not_compared_with_itself():
     a, _ = by_hand()
-    with pytest.raises(SketchstackError, match="a comparison of a thing with itself"):
+    with pytest.raises(SketchstackError, match="the same guesses for all"):
         compare(a, replace(a, name="b"))
 
 
@@ -122,7 +122,7 @@ def test_with_one_fold_there_are_no_odds_but_an_interval(tmp_path):
     found = compare(*pair((1.0, 1.5), 0, rows=2000, folds=1))
     assert found.odds is None
     assert found.low > 0
-    assert "With one fold there are no odds" in compare_command.verdict(found)
+    assert "No odds with a single fold" in compare_command.verdict(found)
     assert compare_command.write(found, tmp_path)[1].stat().st_size > 10_000
 
 
@@ -167,7 +167,7 @@ def write_run(seed: int) -> None:
         np.save(Path("models/synthetic/meta", f"{name}.npy"), values)
 
 
-def test_the_command_shows_and_writes_it_all(run, capsys):
+def test_the_command_prints_and_writes_the_comparison(run, capsys):
     run_main(compare_command, "lstm", "super_learner", "--rope", "0.01")
     shown = capsys.readouterr().out
     for part in ("MAP@3 out of fold, 120 rows", "95% interval", "practically equal (within 0.01)", "McNemar"):
@@ -182,22 +182,22 @@ def test_the_command_shows_and_writes_it_all(run, capsys):
     assert len(np.unique(picture.reshape(-1, 3), axis=0)) > 50
 
 
-def test_what_is_not_there_is_refused_with_what_is(run):
+def test_an_unknown_name_is_refused_and_the_known_ones_are_listed(run):
     said = failing_main(compare_command, "nosuch", "lstm")
-    assert "'nosuch' is nothing to compare" in said
+    assert "'nosuch' cannot be compared" in said
     assert "lstm, ranker, super_learner" in said
-    assert "--rope 0.0" in failing_main(compare_command, "lstm", "ranker", "--rope", "0")
+    assert "--rope is 0.0" in failing_main(compare_command, "lstm", "ranker", "--rope", "0")
 
 
 def test_a_failed_prediction_and_rows_of_another_stack_are_refused(run):
     oof = np.load("models/synthetic/meta/ranker/oof.npy")
     oof[7, 2] = np.nan
     np.save("models/synthetic/meta/ranker/oof.npy", oof)
-    assert f"ranker: the prediction of key_id {7 * 7 + 2**60} is not a number" in failing_main(
+    assert f"ranker: the prediction of key_id {7 * 7 + 2**60} failed: it is not a number" in failing_main(
         compare_command, "lstm", "ranker"
     )
     np.save("models/synthetic/base/lstm/fold1/rows.npy", np.arange(40))
-    assert "lstm: its predictions are of other rows" in failing_main(compare_command, "lstm", "super_learner")
+    assert "lstm: its predictions are not of the rows" in failing_main(compare_command, "lstm", "super_learner")
     Path("models/synthetic/base/lstm/fold2/oof.npy").unlink()
     assert "oof.npy cannot be read" in failing_main(compare_command, "lstm", "super_learner")
 
@@ -217,21 +217,21 @@ def test_revisions_and_recorded_submissions_come_from_dvc(run, capsys):
     git("add", "-A")
     git("commit", "-qm", "one")
     commit = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-    before = {name: contender(name).guesses for name in ("lstm", "ranker", "super_learner")}
+    before = {name: candidate(name).guesses for name in ("lstm", "ranker", "super_learner")}
     write_run(seed=1)
     entry = ledger.Entry("doodles", "lstm_balanced", "ab", commit, "", "", "", "0.5", "0.4", "0.6", "0.5", "")
     ledger.record(entry)
     asked = {"HEAD": "super_learner", "ranker@HEAD": "ranker", "lstm@HEAD": "lstm", "lstm_balanced": "lstm"}
     for name, of in asked.items():
-        found = contender(name)
+        found = candidate(name)
         np.testing.assert_array_equal(found.guesses, before[of], err_msg=name)
         assert found.name == name
-    assert not np.array_equal(contender("lstm").guesses, before["lstm"])
+    assert not np.array_equal(candidate("lstm").guesses, before["lstm"])
     run_main(compare_command, "lstm@HEAD", "lstm")
     assert Path("reports/synthetic/compare/lstm-HEAD_lstm.json").exists()
     shutil.rmtree(".dvc/cache")
     assert "folds/synthetic/words.json of commit" in failing_main(compare_command, "HEAD", "lstm")
 
 
-def test_names_are_of_the_run_that_is_there(run):
-    assert contenders.names_here() == ["lstm", "ranker", "super_learner"]
+def test_names_are_those_of_the_run_in_the_working_directory(run):
+    assert candidates.names_here() == ["lstm", "ranker", "super_learner"]

@@ -93,7 +93,7 @@ def test_every_epoch_has_an_order_and_a_remainder_of_its_own():
     assert len({frozenset(each) for each in epochs}) == 4
 
 
-def test_a_drawing_is_moved_anew_in_every_epoch_and_unlike_its_neighbours():
+def test_a_drawing_is_distorted_differently_in_every_epoch_and_from_its_neighbours():
     batches = some_batches()
     for part in (1, 2):
         moves = [each.tobytes() for step in range(12) for each in batches.batch(step).inputs[part]]

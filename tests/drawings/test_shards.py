@@ -159,7 +159,7 @@ def test_key_ids_and_labels_go_with_their_drawings(folder):
 
 @pytest.mark.parametrize("row", [-1, 12])
 def test_a_row_out_of_range_is_refused(folder, row):
-    with pytest.raises(IndexError, match=r"rows must lie in 0\.\.11"):
+    with pytest.raises(IndexError, match=r"rows must be in 0\.\.11"):
         open_shards([folder]).take(np.array([0, row]))
 
 
@@ -296,7 +296,7 @@ def test_a_summary_that_lists_no_shards_is_refused(folder, summary):
 def refused(folder):
     with pytest.raises(SketchstackError) as error:
         open_shards([folder])
-    assert str(error.value).endswith("; run `dvc repro -f shuffle` to write it anew.")
+    assert str(error.value).endswith("; run `dvc repro -f shuffle` to write it again.")
     return str(error.value)
 
 

@@ -1,5 +1,6 @@
 """params.yaml is checked to the last name: a fault is told by its place, with what is known there."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -240,3 +241,43 @@ def test_a_learner_without_a_block_is_refused_with_those_that_have_one(tmp_path)
         SketchstackError, match=r"'mobilenett' has no block learners\.mobilenett; there are binarynet, gru"
     ):
         load_params(path)
+
+
+EVIL = ["x; touch hit", "$(touch hit)", "it's", "a b", "../x", "-x", "", "a\nb", "ä", "a\n"]
+
+
+@pytest.mark.parametrize("name", EVIL)
+@pytest.mark.parametrize(
+    "place",
+    [
+        "profile", "submit.competition", "pseudo.teacher", "ensemble", "pseudo.learners", "synthesize.competitions",
+        "stack.metalearners",
+    ],
+)  # fmt: skip
+def test_a_name_that_a_shell_would_read_is_refused(tmp_path, place, name):
+    many = place.rpartition(".")[2] not in ("profile", "competition", "teacher")
+    told = fault(tmp_path, changed(place, [name] if many else name))
+    assert place in told
+    assert "a name may hold letters of the English alphabet, digits" in told
+
+
+@pytest.mark.parametrize("place", ["learners", "stack.params"])
+def test_a_block_is_named_as_its_learner(tmp_path, place):
+    raw = changed("seed", 1)
+    block = raw
+    for each in place.split("."):
+        block = block[each]
+    block["x; touch hit"] = next(iter(block.values()))
+    assert "a name may hold" in fault(tmp_path, raw)
+
+
+def test_every_param_that_dvc_puts_into_a_command_is_a_checked_name():
+    dvc = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+    stages = [stage for stage in dvc["stages"].values() if "${" in stage["cmd"]]
+    into = {
+        stage["matrix"][item].removeprefix("${").removesuffix("}")
+        for stage in stages
+        for item in re.findall(r"\$\{item\.(\w+)\}", stage["cmd"])
+    }
+    assert into == {"synthesize.competitions", "ensemble", "pseudo.learners", "folds"}
+    assert all(re.fullmatch(r"[^$]*(\$\{item\.\w+\}[^$]*)*", stage["cmd"]) for stage in stages)

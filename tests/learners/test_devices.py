@@ -105,7 +105,7 @@ def pictures(part: tuple[int, int], size: int = BATCH) -> Batches:
 
 
 @pytest.mark.parametrize(("size", "devices"), [(33, 1), (33, 2), (33, 5), (32, 3), (6, 3), (1, 1)])
-def test_the_shares_of_a_batch_are_the_batch(size, devices):
+def test_the_shares_of_a_batch_make_up_the_batch(size, devices):
     whole = pictures((0, 1), size).batch(5)
     shares = [pictures((rank, devices), size).batch(5) for rank in range(devices)]
     assert {share.share for share in shares} == {whole.share}
@@ -133,7 +133,7 @@ def test_a_batch_too_small_for_the_devices_is_refused():
     learner.devices = 4
     assert learner.batches(toy_drawings(FEW, seed=1)).batch_size == 7
     learner.devices = 5
-    with pytest.raises(SketchstackError, match="a batch of 7 drawings is too small to be shared by 5 devices"):
+    with pytest.raises(SketchstackError, match="a batch of 7 drawings is too small for 5 devices"):
         learner.batches(toy_drawings(FEW, seed=1))
 
 
@@ -145,12 +145,12 @@ def test_one_device_starts_without_fabric():
 
 
 def test_a_keras_learner_refuses_several_devices():
-    with pytest.raises(SketchstackError, match=r"devices is 2, and only torch learners.*gru runs in Keras"):
+    with pytest.raises(SketchstackError, match=r"devices is 2, but only torch learners.*gru is a Keras learner"):
         toy_learner("gru").launch(2)
     toy_learner("gru").launch(1)
 
 
-def test_waiting_threads_of_the_network_are_told_to_leave_their_cores_to_the_encoders():
+def test_waiting_threads_of_the_network_free_their_cores_for_the_encoders():
     environment = {
         name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     }
@@ -264,14 +264,14 @@ def test_the_stage_trains_on_two_devices_and_writes_once(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_other_devices_than_it_began_with(tmp_path, capsys):
+def test_a_run_resumes_with_another_number_of_devices(tmp_path, capsys):
     alone = fitted(tmp_path / "one", **ALL)
     killed = run("plain", tmp_path / "two", "--kill-at", "5", **ALL)
     assert killed.returncode == -signal.SIGKILL
     assert ended(tmp_path / "two", 1), "the other device outlives the first"
     capsys.readouterr()
     assert_alike(fitted(tmp_path / "two", **ALL).weights(), alone.weights())
-    assert "going on from step 5, which 2 device(s) reached" in capsys.readouterr().out
+    assert "resuming from step 5, which 2 device(s) reached" in capsys.readouterr().out
 
     stopped = a_learner("plain", **ALL)
 
@@ -282,7 +282,7 @@ def test_a_run_goes_on_with_other_devices_than_it_began_with(tmp_path, capsys):
         stopped.fit(toy_drawings(FEW, seed=1), a_checkpoint(tmp_path / "began alone"), "plain", killed_after)
     resumed = run("plain", tmp_path / "began alone", **ALL)
     assert resumed.returncode == 0, resumed.stderr
-    assert resumed.stdout.count("going on from step 3, which 1 device(s) reached") == 1
+    assert resumed.stdout.count("resuming from step 3, which 1 device(s) reached") == 1
     assert_alike(np.load(tmp_path / "began alone" / "0.npz"), alone.state())
 
 
@@ -292,7 +292,7 @@ def test_two_devices_that_were_killed_end_with_the_same_bytes(tmp_path):
     assert run("lstm", tmp_path / "killed", "--kill-at", "21").returncode == -signal.SIGKILL
     resumed = run("lstm", tmp_path / "killed")
     assert resumed.returncode == 0, resumed.stderr
-    assert resumed.stdout.count("going on from step 21") == 1
+    assert resumed.stdout.count("resuming from step 21") == 1
     hashes = {file_hash(tmp_path / name / "weights.safetensors") for name in ("undisturbed", "killed")}
     assert len(hashes) == 1
 

@@ -41,11 +41,11 @@ def test_adversarial_is_refused():
     given = load_params().learner("gru").model_dump()
     given["training"] |= {"adversarial": 0.1}
     learner = load_learner("gru", LearnerParams.model_validate(given), num_words=4, seed=(1, 2), threads=1)
-    with pytest.raises(SketchstackError, match="adversarial is for torch learners, gru runs in Keras"):
+    with pytest.raises(SketchstackError, match="adversarial needs a torch learner, but gru is a Keras learner"):
         learner.check(1)
 
 
-def test_only_want_of_memory_is_taken_for_it():
+def test_only_out_of_memory_errors_count_as_such():
     learner = load_learner("gru", load_params().learner("gru"), num_words=4, seed=(1, 2), threads=1)
     for name in ("ResourceExhaustedError", "OutOfMemoryError"):
         assert learner.out_of_memory(type(name, (Exception,), {})("full"))

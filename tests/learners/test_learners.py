@@ -49,7 +49,7 @@ def check_on_toy(learner: str, folder: Path, **environment: str) -> None:
     assert (learned.argmax(axis=1) == labels).mean() > LEARNED
     np.testing.assert_array_equal(probabilities, np.load(folder / "reloaded.npy"))
 
-    assert f"going on from step {GOES_ON_AT}" in done.stdout
+    assert f"resuming from step {GOES_ON_AT}" in done.stdout
     for name in ("weights.safetensors", "probabilities.npy"):
         undisturbed_bytes = (folder / "undisturbed" / name).read_bytes()
         assert (folder / "killed" / name).read_bytes() == undisturbed_bytes, f"{name} differs after the kill"
@@ -81,7 +81,7 @@ def test_a_wrong_network_param_is_refused_by_name(change, message):
         check_keywords("network", block, learner_class("gru").network)
 
 
-def test_a_network_without_its_star_is_told_where_it_belongs():
+def test_a_signature_without_its_star_is_refused_with_the_remedy():
     def network(self, num_words, units: int) -> None: ...
 
     with pytest.raises(SketchstackError, match=r"network\.units does not stand behind a `\*` in the signature"):
@@ -96,7 +96,7 @@ def test_a_network_without_its_star_is_told_where_it_belongs():
         ("class Learner:\n    def network(self): ...", "`class Learner` defines no `encode`; see the README"),
     ],
 )
-def test_a_file_without_a_whole_learner_is_refused(code, message, monkeypatch):
+def test_a_file_without_a_complete_learner_is_refused(code, message, monkeypatch):
     module = ModuleType("pipeline.learners.half")
     exec(code, module.__dict__)
     monkeypatch.setitem(sys.modules, "pipeline.learners.half", module)
@@ -111,7 +111,7 @@ def test_a_missing_network_param_is_refused_by_name():
 
 
 @pytest.mark.parametrize("schedule", ["one_cycle", "cosine"])
-def test_the_learning_rate_rises_to_the_peak_and_falls_to_nothing(schedule):
+def test_the_learning_rate_rises_to_the_peak_and_falls_to_zero(schedule):
     training = load_params().learner("gru").training.model_copy(update={"schedule": schedule})
     rates = [rate_at(step, 100, training) for step in range(100)]
     peak = int(np.argmax(rates))
@@ -123,14 +123,14 @@ def test_the_learning_rate_rises_to_the_peak_and_falls_to_nothing(schedule):
     assert rates[-1] < training.learning_rate / 50
 
 
-def test_one_cycle_falls_in_a_line_and_cosine_in_half_a_wave():
+def test_one_cycle_decays_linearly_and_cosine_as_half_a_wave():
     training = load_params().learner("gru").training.model_copy(update={"warmup": 0.0, "learning_rate": 1.0})
     for schedule, quarter in {"one_cycle": 0.75, "cosine": (1 + 0.5**0.5) / 2}.items():
         falling = training.model_copy(update={"schedule": schedule})
         assert [rate_at(step, 4, falling) for step in (0, 1, 2)] == pytest.approx([1.0, quarter, 0.5])
 
 
-def test_the_average_of_a_short_run_forgets_its_beginning():
+def test_the_average_of_a_short_run_forgets_its_first_weights():
     assert [average_decay(0.999, step) for step in (0, 8, 90)] == [0.1, 0.5, 0.91]
     assert average_decay(0.9, 90) == 0.9
     assert np.prod([average_decay(0.999, step) for step in range(1, 800)]) < 1e-6  # what is left of the first weights

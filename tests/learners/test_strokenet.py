@@ -23,7 +23,7 @@ def network(side: int) -> StrokeNet:
     return StrokeNet(num_words=3, samples=32, features=[4, 4], side=side, widths=[4], blocks=1, dropout=0.0).eval()
 
 
-def test_the_pen_walks_at_an_even_pace_and_jumps_between_strokes():
+def test_samples_have_equal_arc_length_and_skip_the_gaps_between_strokes():
     samples, pace = walked(2600)
     x, y, stroke, place = samples[0].numpy()
     np.testing.assert_allclose(pace, WAY / 2600, rtol=1e-6)
@@ -34,7 +34,7 @@ def test_the_pen_walks_at_an_even_pace_and_jumps_between_strokes():
     np.testing.assert_allclose(place[across], (x[across] + 1) / 2 * 0.3, atol=1e-5)
 
 
-def test_a_sample_is_told_the_way_its_pen_goes_but_no_jump():
+def test_a_sample_has_the_direction_of_its_stroke_but_not_of_a_gap():
     step_x, step_y, first = described_samples(*walked(64))[0, 4:].numpy()
     assert first.sum() == 1
     assert step_x[first == 1] == step_y[first == 1] == 0
@@ -43,7 +43,7 @@ def test_a_sample_is_told_the_way_its_pen_goes_but_no_jump():
     assert np.hypot(step_x, step_y).max() < 1.001
 
 
-def test_writing_shares_each_sample_out_among_the_four_cells_around_it():
+def test_each_sample_is_shared_by_the_four_cells_around_it():
     side, features = 8, 3
     samples, pace = walked(32)
     values = torch.randn(32, features)
@@ -59,7 +59,7 @@ def test_writing_shares_each_sample_out_among_the_four_cells_around_it():
     np.testing.assert_allclose(written.reshape(side, side, features), expected, atol=1e-5)
 
 
-def test_what_stands_behind_the_end_and_small_shifts_of_the_stroke_number_change_nothing():
+def test_points_after_the_end_and_small_shifts_of_the_stroke_number_change_nothing():
     net, other = network(8), POINTS.clone()
     other[0, 4] = -3
     other[0, :, 2] += 0.02

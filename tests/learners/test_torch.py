@@ -181,7 +181,7 @@ def test_a_network_is_compiled_as_a_whole_keeps_the_names_of_its_weights_and_res
         np.testing.assert_array_equal(resumed.state()[name], array)
 
 
-def test_the_batch_is_cut_into_all_its_rows_once():
+def test_the_parts_of_a_batch_hold_each_row_once():
     batch = a_batch(plain())
     for count in (1, 3, 32, 50):
         parts = batch.parts(count)
@@ -263,9 +263,9 @@ def test_mixup_of_sequences_is_refused():
     given = load_params().learner("lstm").model_dump()
     given["augmentation"] |= {"mixup": 0.2}
     learner = Lstm(LearnerParams.model_validate(given), num_words=NUM_WORDS, seed=(1, 2), threads=1)
-    with pytest.raises(SketchstackError, match="mixup mixes pictures, and lstm takes sequences"):
+    with pytest.raises(SketchstackError, match="mixup needs pictures, but lstm takes sequences"):
         learner.check(1)
-    with pytest.raises(SketchstackError, match="mixup mixes pictures, and this learner takes sequences"):
+    with pytest.raises(SketchstackError, match="mixup needs pictures, but this learner takes sequences"):
         learner.batches(toy_drawings(FEW, seed=1)).batch(0)
 
 
@@ -310,7 +310,7 @@ def test_where_memory_is_short_the_parts_get_smaller_and_the_batch_stays(tmp_pat
     assert "memory" not in capsys.readouterr().out
 
 
-def test_a_network_that_gives_another_shape_is_told():
+def test_a_network_with_another_output_shape_is_refused():
     learner = plain()
     learner.build()
     learner.num_words += 1
@@ -369,12 +369,12 @@ def test_weights_that_saw_held_out_drawings_are_refused(tmp_path, monkeypatch):
     fitted(tmp_path, initial_weights=file | {"path": str(path.rename(tmp_path / path.name))})
 
 
-def test_where_not_one_drawing_fits_it_is_told(tmp_path):
+def test_an_error_names_the_memory_if_not_one_drawing_fits(tmp_path):
     with pytest.raises(SketchstackError, match="not enough memory to train on a single drawing"):
         fitted(tmp_path, largest=0)
 
 
-def test_another_error_is_not_taken_for_want_of_memory():
+def test_another_error_is_not_taken_for_out_of_memory():
     learner = plain()
     assert not learner.out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError) as error:
@@ -407,15 +407,15 @@ def test_a_run_starts_from_a_local_file_where_shapes_agree(tmp_path, capsys):
     other._resume(no_checkpoint(tmp_path))
     np.testing.assert_array_equal(other.weights()["linear.weight"], former.weights()["linear.weight"])
     np.testing.assert_array_equal(other.weights()["head.weight"], head)
-    assert "anew: head.weight, head.bias" in capsys.readouterr().out
+    assert "random: head.weight, head.bias" in capsys.readouterr().out
 
 
-def test_initial_weights_that_are_not_those_meant_are_refused(tmp_path):
+def test_unsuitable_initial_weights_are_refused(tmp_path):
     fitted(tmp_path).save(tmp_path)
     path = tmp_path / "weights.safetensors"
     with pytest.raises(SketchstackError, match=f"has SHA-256 {file_hash(path)}, not {'0' * 64}"):
         fitted(tmp_path, initial_weights=initial(path, sha256="0" * 64))
-    with pytest.raises(SketchstackError, match="holds nothing of this network"):
+    with pytest.raises(SketchstackError, match="holds no weights of this network"):
         fitted(tmp_path, initial_weights=initial(path), num_words=9)
     (tmp_path / "text").write_text("not weights")
     for missing in (tmp_path / "none", tmp_path / "text"):

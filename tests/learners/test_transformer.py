@@ -16,7 +16,7 @@ def network() -> Transformer:
     return Transformer(num_words=3, filters=[8, 8], points_a_token=2, width=8, heads=2, layers=2, dropout=0.0).eval()
 
 
-def test_points_behind_the_end_do_not_count():
+def test_points_after_the_end_do_not_count():
     torch.manual_seed(1)
     points, lengths = torch.rand(3, 8, 4), torch.tensor([8, 5, 1])
     other = points.clone()
@@ -26,7 +26,7 @@ def test_points_behind_the_end_do_not_count():
         torch.testing.assert_close(network()(points[1:, :6], lengths[1:]), network()(points, lengths)[1:])
 
 
-def test_points_inside_count_with_their_stroke_and_their_place():
+def test_points_inside_count_with_their_stroke_and_their_position():
     points, lengths = torch.rand(1, 8, 4), torch.tensor([8])
     points[:, :, 2] = 1 / 16
     for feature in range(4):
@@ -37,7 +37,7 @@ def test_points_inside_count_with_their_stroke_and_their_place():
 
 
 @pytest.mark.parametrize(
-    ("change", "message"), [({"points_a_token": 7}, "no multiple of 7"), ({"heads": 7}, "7 heads")]
+    ("change", "message"), [({"points_a_token": 7}, "not a multiple of points_a_token 7"), ({"heads": 7}, "7 heads")]
 )
 def test_a_network_that_does_not_divide_is_refused(change, message):
     block = load_params().learner("transformer")

@@ -51,7 +51,7 @@ def refusal(folder, words=WORDS, learner_hash=HASH):
         read_predictions(folder, words=words, learner_hash=learner_hash)
     text = str(caught.value)
     assert text.startswith(str(folder))
-    assert text.endswith(f"run `dvc repro` to predict anew, or remove {folder} if it is in the way.")
+    assert text.endswith(f"run `dvc repro` to predict again; if that fails, remove {folder} first.")
     return text
 
 

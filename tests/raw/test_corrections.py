@@ -81,12 +81,12 @@ def test_what_corrections_drop_does_not_count_as_rejected(tmp_path):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        (f"{FOLDER},999,ant,bee", "corrects key_id 999 of the word 'ant', but data/synthetic has no such row"),
+        (f"{FOLDER},999,ant,bee", "corrects key_id 999 of the word 'ant', but data/synthetic has no such readable row"),
         (f"{FOLDER},3,bee,ant", "corrects key_id 3 of the word 'bee'"),
         (f"{FOLDER},3,ant,beee", "row 1 (line 2): data/synthetic has no word 'beee'; write one of its 3 words"),
         (f"{FOLDER},3,antt,bee", "has no word 'antt'"),
-        (f"{FOLDER},3.0,ant,bee", "row 1 (line 2) is no correction"),
-        (f"{FOLDER},3,ant,", "is no correction"),
+        (f"{FOLDER},3.0,ant,bee", "row 1 (line 2) is not a correction"),
+        (f"{FOLDER},3,ant,", "is not a correction"),
         (f"{FOLDER},3,ant", "has 3 fields, but the header names 4"),
         (f"{FOLDER},3,ant,bee\n{FOLDER},3,ant,drop", "row 2 (line 3) corrects 3 of data/synthetic again"),
     ],
@@ -161,3 +161,21 @@ def test_a_file_that_is_pasted_twice_costs_no_more_than_its_rows(tmp_path):
     rejects = pd.read_csv(folds / "rejects.csv")
     assert len(rejects) == 13
     assert rejects.duplicated(["file", "line"]).sum() == 0
+
+
+def test_formulas_in_a_user_s_files_are_none_in_our_tables_and_corrections_of_them_apply(tmp_path):
+    """A word is named like a formula, a rejected row has one for a key_id."""
+    lines = {
+        word: [csv_line(100 * at + n, word) for n in range(1, 13)] for at, word in enumerate(["ant", "bee", "=c+1"])
+    }
+    lines["ant"].append(csv_line(99, "ant", key_id="=cmd|'/C calc'!A0"))
+    write_competition(tmp_path, lines, max_rejected=0.5)
+    path = tmp_path / "corrections.csv"
+    corrections = [Correction("=f", -7, "-x", "@y"), Correction(FOLDER, 3, "ant", "=c+1")]
+    assert record(corrections, path) == 2
+    assert path.read_text() == f"{HEADER}'=f,-7,'-x,'@y\n{FOLDER},3,ant,'=c+1\n"
+    assert read_corrections(path) == corrections
+    folds = run_shuffle(tmp_path)
+    assert labels(folds)[3][1] == "=c+1"
+    rejected = pd.read_csv(folds / "rejects.csv")["key_id"].tolist()
+    assert rejected == ["'=cmd|'/C calc'!A0"]

@@ -227,7 +227,7 @@ def test_the_two_sample_test_tells_a_shift_and_nothing_where_there_is_none():
     for seed in (0, 1, 2**40):
         assert two_sample_test(one, other, seed) == two_sample_test(one, other, seed)
     assert two_sample_test(one, one, 1) == (0, 1)
-    with pytest.raises(ValueError, match="takes 100 rows"):
+    with pytest.raises(ValueError, match="needs 100 rows"):
         two_sample_test(one[:50], other, 1)
 
 

@@ -209,7 +209,7 @@ def test_fits_that_stacks_share_change_nothing(dense, learners, rows, tmp_path):
             np.testing.assert_array_equal(shared.oof[each], alone.oof[each], err_msg=f"{name}: {each}")
 
 
-def test_rows_at_other_temperatures_are_fitted_anew(learners, rows, tmp_path):
+def test_rows_at_other_temperatures_are_fitted_again(learners, rows, tmp_path):
     CountingMean.fits, temperatures = 0, tmp_path / "temperatures.npy"
     for temperature in (1.0, 2.0, 2.0):
         np.save(temperatures, np.full(len(rows.facts), temperature, np.float32))
@@ -317,6 +317,16 @@ def test_a_word_that_one_fold_alone_holds_is_refused(rows):
     labels[(labels == 4) & (rows.folds != 2)] = 0
     with pytest.raises(SketchstackError, match=r"'word4'.*fold 2"):
         check_rows(replace(rows, labels=labels), WORDS)
+
+
+def test_words_like_formulas_are_none_in_the_table_of_confusions(learners, rows, tmp_path):
+    words = Words(tuple(f"={name}" for name in WORDS.names))
+    stacked = stack_of(learners, rows, tmp_path / "run").stacked()
+    table = score_table([learner.opened() for learner in learners], stacked.oof, rows)
+    outputs.write_scores(tmp_path / "run", stacked, rows, words, table, [learner.name for learner in learners])
+    _, *lines = (tmp_path / "run/confusions.csv").read_text().splitlines()
+    assert lines
+    assert all(re.fullmatch(r"'=word\d,'=word\d,\d+", line) for line in lines)
 
 
 def test_two_runs_write_the_same_bytes(learners, rows, tmp_path):

@@ -81,7 +81,7 @@ def row_dropped(lines: Lines, row: int, random: Random) -> tuple[Lines, str]:
 
 def row_twice(lines: Lines, row: int, random: Random) -> tuple[Lines, str]:
     after = int(random.integers(row, ROWS + 1))
-    told = f"row {after + 1} (line {after + 2}): key_id {parted(lines[row])[0]} again"
+    told = f"row {after + 1} (line {after + 2}): key_id {parted(lines[row])[0]} is repeated"
     return [*lines[: after + 1], lines[row], *lines[after + 1 :]], told
 
 
@@ -197,7 +197,7 @@ def test_a_thousand_changed_bytes_are_each_found(competition):
 def test_another_valid_submission_is_told_from_the_one_of_the_manifest(competition):
     file, sample = competition / "mine.csv", competition / "sample.csv"
     file.write_bytes(sample.read_bytes())
-    with pytest.raises(SketchstackError, match=r"is valid, but not the file that .*mine.json was written for"):
+    with pytest.raises(SketchstackError, match=r"is valid, but it is not the file of .*mine.json"):
         check_file(file, sample)
     (competition / "mine.json").unlink()
     assert check_file(file, sample) == ROWS

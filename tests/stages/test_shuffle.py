@@ -326,7 +326,7 @@ def test_a_fault_in_one_file_is_told_though_other_threads_are_reading(tmp_path):
     path = tmp_path / "data" / "synthetic" / "train_simplified" / "word 3.csv"
     (path.parent / "word 3.csv.gz").write_bytes(gzip.compress(path.read_bytes())[:-20])
     path.unlink()
-    assert "word 3.csv.gz cannot be unpacked to its end" in failing_shuffle(tmp_path)
+    assert "word 3.csv.gz is damaged and cannot be unpacked" in failing_shuffle(tmp_path)
     assert not (tmp_path / "folds/synthetic").exists()
     assert not list(tmp_path.glob(".folds*"))
 
@@ -337,7 +337,7 @@ def test_raw_and_simplified_files_side_by_side_stop_the_stage(tmp_path, odd):
     plain: dict[str, dict[str, Any]] = {"test": {"test": [line_of_test(901)]}, "bee": {"train": bee}}
     raw_competition(tmp_path, **plain[odd])
     text = failing_shuffle(tmp_path)
-    assert f"{'test_simplified' if odd == 'test' else 'bee'}.csv simplified ones: learners would see times" in text
+    assert f"{'test_simplified' if odd == 'test' else 'bee'}.csv simplified ones, so only some rows would have" in text
     assert "Name files of one kind in params.yaml" in text
 
 
@@ -512,8 +512,9 @@ def test_too_many_rejects_stop_the_stage_and_leave_the_old_folds(tmp_path, capsy
     text = failing_shuffle(tmp_path)
     assert text == (
         "Error: 8 of 36 rows were rejected, more than shuffle.max_rejected (5.00%): drawing has no strokes (3 rows); "
-        "line is not CSV (2 rows); 5 fields in place of 6 (2 rows). logs/synthetic/rejects.csv lists each with its "
-        "file and line; mend the files or raise shuffle.max_rejected."
+        "line is not CSV (2 rows); 5 fields in place of 6 (2 rows). The first is line 14 of "
+        "data/synthetic/train_simplified/ant.csv. logs/synthetic/rejects.csv lists each with its file and line; fix "
+        "the files or raise shuffle.max_rejected."
     )
     assert contents(tmp_path / "folds/synthetic") == before
     rejects = rejected(tmp_path / "logs/synthetic" / "rejects.csv")

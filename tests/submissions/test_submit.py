@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -31,6 +30,7 @@ from pipeline.submissions import kaggle, send
 from pipeline.submissions.files import check_submission, faults
 from pipeline.submissions.ledger import COLUMNS, Entry, read_ledger, record
 from tests.conftest import ROOT, failing_main
+from tests.kaggle_stand_in import KaggleStandIn
 
 SYNTHETIC = Path(__file__).parents[2] / "profiles/synthetic.yaml"
 WORDS = Words.from_names(["ant", "baseball", "baseball bat", "cat", "t-shirt", "The Eiffel Tower"])
@@ -280,9 +280,17 @@ def with_nan(array):
             "super_learner has probabilities that are not numbers",
         ),
         ("models/synthetic/base/beta/fold1/test.npy", with_nan, "beta has probabilities that are not numbers"),
-        ("models/synthetic/meta/rows.npy", lambda rows: rows + 1, "alpha is of other rows than models/synthetic/meta"),
+        (
+            "models/synthetic/meta/rows.npy",
+            lambda rows: rows + 1,
+            "alpha does not have the rows of models",
+        ),
         ("models/synthetic/meta/labels.npy", lambda labels: labels[1:], "rows.npy has 120 rows, labels.npy 119"),
-        ("models/synthetic/meta/test_rows.npy", lambda rows: rows[1:], "other rows than models/synthetic/meta"),
+        (
+            "models/synthetic/meta/test_rows.npy",
+            lambda rows: rows[1:],
+            "does not have the rows of models",
+        ),
         ("models/synthetic/meta/test_rows.npy", lambda rows: rows - 1, "the sample submission lacks key_id"),
         ("models/synthetic/meta/super_learner/test.npy", lambda array: array[:, 1:], "test.npy (48, 5)"),
         (
@@ -374,8 +382,11 @@ CORRUPTIONS = {
     "other digits": (lambda row: replaced(row, "１７,ant cat baseball"), "is not a 64-bit integer"),
     "strange key_id": (lambda row: replaced(row, "99,ant cat baseball"), "key_id 99 is not in the sample"),
     "row lost": (lambda row: content(VALID[:row] + VALID[row + 1 :]), "5 rows instead of 6"),
-    "row lost, by key": (lambda row: content(VALID[:row] + VALID[row + 1 :]), "which the sample has there, is missing"),
-    "row twice": (lambda row: content([*VALID[: row + 1], *VALID[row:]]), "again"),
+    "row lost, by key": (
+        lambda row: content(VALID[:row] + VALID[row + 1 :]),
+        "the sample has in this row, is missing",
+    ),
+    "row twice": (lambda row: content([*VALID[: row + 1], *VALID[row:]]), "is repeated"),
     "order": (
         lambda row: content([*VALID[row + 1 :], *VALID[: row + 1]]) if row < 5 else content(VALID[::-1]),
         "order:",
@@ -384,7 +395,7 @@ CORRUPTIONS = {
     "no header": (lambda row: content(VALID[1:], header=VALID[0]), "the header is"),
     "carriage returns": (lambda row: content(VALID, end="\r\n"), "carriage return"),
     "one carriage return": (lambda row: changed(row, ",", ",\r"), "carriage return"),
-    "no last line end": (lambda row: content(VALID)[:-1], "the last line has none"),
+    "no last line end": (lambda row: content(VALID)[:-1], "the last line has no line feed"),
     "byte order mark": (lambda row: b"\xef\xbb\xbf" + content(VALID), "byte order mark"),
     "latin-1": (lambda row: changed(row, "a", "\xe4").decode().encode("latin-1"), "is not UTF-8"),
     "utf-16": (lambda row: content(VALID).decode().encode("utf-16"), "is not UTF-8"),
@@ -433,7 +444,7 @@ def test_a_key_id_that_a_float_rounded_is_told_from_its_neighbour():
 
 def test_a_swap_of_two_rows_is_named_where_it_starts():
     rows = [VALID[0], VALID[2], VALID[1], *VALID[3:]]
-    assert found(content(rows)) == [f"row 2 (line 3): order: key_id 17 stands where the sample has {BIG} (and 1 more)"]
+    assert found(content(rows)) == [f"row 2 (line 3): order: key_id 17 is where the sample has {BIG} (and 1 more)"]
 
 
 def test_several_faults_come_in_one_paragraph(tmp_path):
@@ -464,34 +475,6 @@ def test_the_command_checks_any_file_against_any_sample(finished, tmp_path, caps
 
 # ---- sending
 
-FAKE = """#!{python}
-import json, os, pathlib, sys
-folder = pathlib.Path(__file__).parent
-arguments = sys.argv[1:]
-with (folder / "calls").open("a") as calls:
-    calls.write(json.dumps(arguments) + "\\n")
-sent, asked, down = folder / "sent", folder / "asked", folder / "down"
-if arguments[:2] == ["competitions", "submit"]:
-    if (folder / "refuse").exists():
-        print("Could not submit to competition"); sys.exit(0)
-    if (folder / "fail").exists():
-        print("401 for key", os.environ["KAGGLE_KEY"], file=sys.stderr); sys.exit(1)
-    sent.write_text(arguments[arguments.index("-m") + 1])
-elif not sent.exists():
-    print("No submissions found")
-elif down.exists() and down.read_text():
-    down.write_text(down.read_text()[1:])
-    print("network is unreachable", file=sys.stderr); sys.exit(1)
-else:
-    asked.write_text((asked.read_text() if asked.exists() else "") + "x")
-    status = "PENDING" if len(asked.read_text()) < 3 else (folder / "end").read_text()
-    scores = "0.91234,0.90123" if status == "COMPLETE" else ","
-    print("Warning: Looks like you're using an outdated API Version")
-    print("ref,fileName,date,description,status,publicScore,privateScore")
-    print("2,other.csv,2018-11-30,another one,SubmissionStatus.COMPLETE,0.1,0.1")
-    print(f'1,x.csv,2018-11-29,"{{sent.read_text()}}",SubmissionStatus.{{status}},{{scores}}')
-"""
-
 
 @pytest.fixture
 def sendable(project, tmp_path, monkeypatch):
@@ -504,11 +487,7 @@ def sendable(project, tmp_path, monkeypatch):
     git("init", "--quiet")
     commit()
     bin_folder = tmp_path / "bin"
-    bin_folder.mkdir()
-    fake = bin_folder / "kaggle"
-    fake.write_text(FAKE.format(python=sys.executable))
-    fake.chmod(fake.stat().st_mode | stat.S_IXUSR)
-    (bin_folder / "end").write_text("COMPLETE")
+    stand_in = KaggleStandIn(bin_folder, pending=1)
     (bin_folder / "dvc").write_text(f"#!/bin/sh\ncat {bin_folder}/stale\n")
     (bin_folder / "dvc").chmod(0o755)
     (bin_folder / "stale").write_text("{}")
@@ -518,7 +497,10 @@ def sendable(project, tmp_path, monkeypatch):
     monkeypatch.setenv("KAGGLE_KEY", "s3cr3t")
     monkeypatch.setattr(kaggle, "POLL_SECONDS", 0.01)
     monkeypatch.setattr(kaggle, "PATIENCE_SECONDS", 20)  # rather a failure than a wait for ever
-    return bin_folder
+    monkeypatch.setattr(kaggle, "BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr(kaggle, "BACKOFF_LIMIT_SECONDS", 0.1)
+    monkeypatch.setattr(send, "LISTING_SECONDS", 15)
+    return stand_in
 
 
 def git(*arguments):
@@ -529,11 +511,6 @@ def git(*arguments):
 def commit():
     git("add", "--all")
     git("commit", "--quiet", "--message", "state")
-
-
-def calls(bin_folder):
-    path = bin_folder / "calls"
-    return [json.loads(line)[1] for line in path.read_text().splitlines()] if path.exists() else []
 
 
 def test_the_best_is_sent_waited_for_and_recorded(sendable, capsys):
@@ -547,28 +524,27 @@ def test_the_best_is_sent_waited_for_and_recorded(sendable, capsys):
         oof_map3=f"{best['oof']['map3']:.6f}", low=f"{best['oof']['low']:.6f}", high=f"{best['oof']['high']:.6f}",
         public="0.91234", private="0.90123",
     )  # fmt: skip
-    sent = json.loads((sendable / "calls").read_text().splitlines()[1])
+    sent = sendable.calls[1]
     assert sent[:6] == ["competitions", "submit", "-c", "doodles", "-f", f"submissions/synthetic/{best['name']}.csv"]
-    assert calls(sendable).count("submit") == 1
-    assert calls(sendable).count("submissions") == 4  # once before sending, twice pending, once complete
+    assert sendable.verbs().count("submit") == 1
+    assert sendable.verbs().count("submissions") == 3  # once before sending, once pending, once complete
     assert "s3cr3t" not in capsys.readouterr().out
 
 
 def test_the_same_file_is_not_sent_twice_and_the_ledger_grows_by_other_ones(sendable, capsys):
     submit_command.main(["beta"])
     submit_command.main(["beta"])
-    assert calls(sendable).count("submit") == 1
+    assert sendable.verbs().count("submit") == 1
     assert "not sent twice" in capsys.readouterr().out
-    (sendable / "sent").unlink()
     submit_command.main(["alpha"])  # the ledger's own new line is no reason to refuse
     assert [entry.name for entry in read_ledger()] == ["beta", "alpha"]
     assert Path("ledger.csv").read_text().splitlines()[0] == ",".join(COLUMNS)
 
 
 def test_a_run_that_was_cut_off_after_sending_only_waits(sendable):
-    (sendable / "sent").write_text(f"beta sha256 {manifests(Path())['beta']['sha256'][:16]}")
+    sendable.has(f"beta sha256 {manifests(Path())['beta']['sha256'][:16]}")
     submit_command.main(["beta"])
-    assert calls(sendable).count("submit") == 0
+    assert sendable.verbs().count("submit") == 0
     assert [entry.name for entry in read_ledger()] == ["beta"]
 
 
@@ -576,7 +552,7 @@ def test_a_dirty_work_tree_is_refused_and_nothing_is_sent(sendable):
     Path("notes.txt").write_text("not committed")
     with pytest.raises(SystemExit, match=r"work tree differs[\s\S]*notes.txt"):
         submit_command.main([])
-    assert calls(sendable) == []
+    assert sendable.verbs() == []
     commit()
     Path("params.yaml").write_text(Path("params.yaml").read_text() + "\n")
     with pytest.raises(SystemExit, match=r"work tree differs[\s\S]*params.yaml"):
@@ -585,10 +561,10 @@ def test_a_dirty_work_tree_is_refused_and_nothing_is_sent(sendable):
 
 
 def test_submissions_of_another_commit_are_not_sent(sendable):
-    (sendable / "stale").write_text('{"submit": [{"changed outs": {"submissions": "modified"}}]}')
+    (sendable.folder / "stale").write_text('{"submit": [{"changed outs": {"submissions": "modified"}}]}')
     with pytest.raises(SystemExit, match=r"not what\s+dvc.lock\s+says\s+\(changed\s+outs:\s+submissions\)"):
         submit_command.main([])
-    assert calls(sendable).count("submit") == 0
+    assert sendable.verbs().count("submit") == 0
 
 
 def test_a_changed_file_is_not_sent(sendable):
@@ -598,12 +574,12 @@ def test_a_changed_file_is_not_sent(sendable):
         submit_command.main(["beta"])
     with pytest.raises(SystemExit, match=r"no submission 'gamma'; submissions/synthetic/\s*has .*super_learner"):
         submit_command.main(["gamma"])
-    assert calls(sendable) == []
+    assert sendable.verbs() == []
 
 
-@pytest.mark.parametrize(("flag", "told"), [("refuse", "was not accepted"), ("fail", "exit code 1")])
-def test_a_refusal_is_told_without_the_key_and_not_recorded(sendable, flag, told):
-    (sendable / flag).touch()
+@pytest.mark.parametrize(("mode", "told"), [("error_text", "was not accepted"), ("403", "exit code 1")])
+def test_a_refusal_is_told_without_the_key_and_not_recorded(sendable, mode, told):
+    sendable.plan(submit=[mode])
     with pytest.raises(SystemExit) as stopped:
         submit_command.main([])
     assert told in " ".join(str(stopped.value).split())
@@ -611,15 +587,8 @@ def test_a_refusal_is_told_without_the_key_and_not_recorded(sendable, flag, told
     assert not Path("ledger.csv").exists()
 
 
-def test_a_submission_that_kaggle_cannot_score_is_told_and_not_recorded(sendable):
-    (sendable / "end").write_text("ERROR")
-    with pytest.raises(SystemExit, match="could not score"):
-        submit_command.main([])
-    assert not Path("ledger.csv").exists()
-
-
 def test_waiting_ends(sendable, monkeypatch):
-    (sendable / "end").write_text("PENDING")
+    sendable.change(pending=10_000)
     monkeypatch.setattr(kaggle, "PATIENCE_SECONDS", 0.3)
     with pytest.raises(SystemExit, match="had no score"):
         submit_command.main([])
@@ -643,7 +612,7 @@ def test_the_dry_run_says_exactly_what_would_be_sent(sendable, monkeypatch, caps
     assert f"{competition},beta,{manifest['sha256']}," in printed
     assert ("KAGGLE_USERNAME" in printed) == (lacking == "credentials")
     assert ("set submit.competition" in printed) == (lacking == "competition")
-    assert calls(sendable) == []
+    assert sendable.verbs() == []
     assert not Path("ledger.csv").exists()
 
 
@@ -673,7 +642,7 @@ def test_credentials_are_found_wherever_the_command_takes_them(tmp_path, monkeyp
     [
         kaggle.submit_command("doodles", Path("x.csv"), "a | message"),
         kaggle.download_command("doodles", Path("data")),
-        ["kaggle", "competitions", "submissions", "-c", "doodles", "-v"],
+        kaggle.list_command("doodles"),
     ],
 )
 def test_the_installed_kaggle_takes_these_arguments(command):
@@ -701,11 +670,18 @@ def test_the_ledger_keeps_what_it_has_and_takes_a_file_once(tmp_path):
     assert [file.name for file in tmp_path.glob("*ledger*")] == ["ledger.csv"]
 
 
+def test_a_name_like_a_formula_is_none_in_the_ledger_and_comes_back(tmp_path):
+    entry = replace(ENTRY, name="=1+1", environment="@home")
+    record(entry, tmp_path / "ledger.csv")
+    assert ",'=1+1," in (tmp_path / "ledger.csv").read_text()
+    assert read_ledger(tmp_path / "ledger.csv") == [entry]
+
+
 def test_a_broken_ledger_is_not_written_over(tmp_path):
     path = tmp_path / "ledger.csv"
     record(ENTRY, path)
     path.write_text(path.read_text() + "half a li")
-    with pytest.raises(SketchstackError, match="line 3 is no line of the ledger"):
+    with pytest.raises(SketchstackError, match="line 3 does not have the columns"):
         record(ENTRY, path)
     assert path.read_text().endswith("half a li")
 
@@ -751,7 +727,7 @@ def test_a_submission_is_recorded_with_its_score_on_the_test_labels_and_without_
     submit_command.main(["beta", "--labels"])
     assert "nothing is changed" in capsys.readouterr().out
     assert len(read_ledger()) == 1
-    assert calls(sendable) == []
+    assert sendable.verbs() == []
 
 
 def test_what_was_sent_by_hand_is_recorded_and_its_later_score_filled_in(sendable, capsys):
@@ -762,7 +738,7 @@ def test_what_was_sent_by_hand_is_recorded_and_its_later_score_filled_in(sendabl
     submit_command.main(["--record", "beta", "--public", "0.94", "--private", "0.93"])
     assert [(entry.public, entry.private) for entry in read_ledger()] == [("0.94", "0.93")]
     assert "nothing is changed" in capsys.readouterr().out
-    assert calls(sendable) == []
+    assert sendable.verbs() == []
 
 
 @pytest.mark.parametrize(
@@ -779,31 +755,3 @@ def test_what_cannot_be_recorded_is_refused(sendable, arguments, told):
     with pytest.raises(SystemExit, match="work tree differs"):
         submit_command.main(["--record", "beta", "--public", "0.9"])
     assert not Path("ledger.csv").exists()
-
-
-def test_a_network_that_is_down_for_a_while_does_not_end_the_wait(sendable):
-    (sendable / "down").write_text("xxx")
-    submit_command.main(["beta"])
-    assert calls(sendable).count("submit") == 1
-    assert [(entry.name, entry.public) for entry in read_ledger()] == [("beta", "0.91234")]
-
-
-def test_a_network_that_stays_down_is_told_and_the_next_run_only_waits(sendable, monkeypatch):
-    (sendable / "down").write_text("x" * 10_000)
-    monkeypatch.setattr(kaggle, "PATIENCE_SECONDS", 0.5)
-    with pytest.raises(SystemExit, match=r"has had no\s+score[\s\S]*network is unreachable"):
-        submit_command.main(["beta"])
-    assert not Path("ledger.csv").exists()
-    (sendable / "down").unlink()
-    monkeypatch.setattr(kaggle, "PATIENCE_SECONDS", 20)
-    submit_command.main(["beta"])
-    assert calls(sendable).count("submit") == 1
-    assert len(read_ledger()) == 1
-
-
-def test_two_senders_at_once_send_once(sendable):
-    with send.alone(), pytest.raises(SystemExit, match="another process is sending"):
-        submit_command.main(["beta"])
-    assert calls(sendable).count("submit") == 0
-    submit_command.main(["beta"])
-    assert calls(sendable).count("submit") == 1

@@ -261,7 +261,7 @@ def failure(home: Path, params: Params) -> str:
 def test_a_profile_with_raw_files_of_its_own_is_left_alone(tmp_path):
     own = small("mini", synthesize={**small().synthesize.model_dump(), "competitions": []})
     said = failure(tmp_path, own)
-    assert "'synthetic' is not to be written for profile 'mini'" in said
+    assert "'synthetic' must not be written for profile 'mini'" in said
     assert "make profile NAME=synthetic" in said
 
 

@@ -36,7 +36,7 @@ def test_what_was_written_is_read(tmp_path):
         assert found.state[name].dtype == array.dtype
 
 
-def test_two_are_kept_and_both_go_at_the_end(tmp_path):
+def test_two_resume_points_are_kept_and_both_are_removed_at_the_end(tmp_path):
     write(tmp_path, 1, 2, 3)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["before.safetensors", "last.safetensors"]
     (tmp_path / ".last.safetensors.partial").write_bytes(b"what a kill has left")
@@ -45,7 +45,7 @@ def test_two_are_kept_and_both_go_at_the_end(tmp_path):
     assert checkpoint(tmp_path).read() is None
 
 
-def test_any_damaged_byte_is_found_and_the_one_before_is_taken(tmp_path, capsys):
+def test_any_damaged_byte_is_detected_and_the_previous_one_is_read(tmp_path, capsys):
     write(tmp_path, 1, 2)
     whole = (tmp_path / "last.safetensors").read_bytes()
     before = (tmp_path / "before.safetensors").read_bytes()
@@ -65,7 +65,7 @@ def test_any_damaged_byte_is_found_and_the_one_before_is_taken(tmp_path, capsys)
 
 
 @pytest.mark.parametrize("length", [0, 5, 200, -1])
-def test_a_cut_one_is_found_and_without_another_the_run_starts_anew(length, tmp_path, capsys):
+def test_a_truncated_one_is_detected_and_without_another_the_run_starts_again(length, tmp_path, capsys):
     write(tmp_path, 1)
     path = tmp_path / "last.safetensors"
     path.write_bytes(path.read_bytes()[:length])

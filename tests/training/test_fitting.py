@@ -37,7 +37,7 @@ def differing(before: dict[str, str], after: dict[str, str]) -> set[str]:
     return {name for name in before if before[name] != after[name]}
 
 
-def test_what_it_is_made_from_has_names(home):
+def test_the_hashes_of_a_checkpoint_have_names(home):
     assert {*made_from()} == {"params", "data", "code", "libraries", "pseudo-labels"}
 
 
@@ -51,20 +51,20 @@ def test_what_it_is_made_from_has_names(home):
         ("drawings/encodings.py", "STROKES = 16", "STROKES = 15"),
     ],
 )
-def test_one_of_other_code_differs_in_its_code_alone(source, before, after, home):
+def test_a_checkpoint_of_other_code_differs_in_its_code_alone(source, before, after, home):
     made, path = made_from(), home / "pipeline" / source
     assert before in path.read_text()
     path.write_text(path.read_text().replace(before, after))
     assert differing(made, made_from()) == {"code"}
 
 
-def test_one_of_other_folds_differs_in_its_data_alone(home):
+def test_a_checkpoint_of_other_folds_differs_in_its_data_alone(home):
     before = made_from()
     (home / "folds/synthetic" / "summary.json").write_text('{"other": 1}')
     assert differing(before, made_from()) == {"data"}
 
 
-def test_one_of_other_params_differs_in_its_params_alone(home):
+def test_a_checkpoint_of_other_params_differs_in_its_params_alone(home):
     for change in ({"seed": 7}, {"threads": 1}):
         assert differing(made_from(), made_from(PARAMS.model_copy(update=change))) == {"params"}
     lstm = PARAMS.learner("lstm")
@@ -73,14 +73,14 @@ def test_one_of_other_params_differs_in_its_params_alone(home):
     assert differing(made_from(), made_from(PARAMS.model_copy(update={"learners": learners}))) == {"params"}
 
 
-def test_neither_another_learner_nor_when_they_are_written_makes_a_difference(home):
+def test_another_learner_and_the_times_of_writes_make_no_difference(home):
     before = made_from()
     (home / "pipeline/learners/gru.py").write_text("OTHER = 1\n")
     checkpoints = PARAMS.checkpoints.model_copy(update={"seconds": 1.0})
     assert made_from(PARAMS.model_copy(update={"checkpoints": checkpoints})) == before
 
 
-def test_one_of_another_version_of_a_library_differs_in_its_libraries_alone(home, monkeypatch):
+def test_a_checkpoint_of_another_library_version_differs_in_its_libraries_alone(home, monkeypatch):
     before, usual = made_from(), importlib.metadata.version
     monkeypatch.setattr(importlib.metadata, "version", lambda name: "9.9" if name == "torch" else usual(name))
     assert differing(before, made_from()) == {"libraries"}

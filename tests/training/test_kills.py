@@ -55,7 +55,7 @@ def test_the_stage_itself_is_killed_from_outside_at_any_time(tmp_path):
     last = start(command, killed)
     told, error = last.communicate()
     assert last.returncode == 0, error
-    assert "going on from step" in told
+    assert "resuming from step" in told
     alone.communicate()
     assert alone.returncode == 0
     assert models(killed) == models(undisturbed)

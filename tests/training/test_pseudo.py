@@ -149,7 +149,7 @@ def test_labelled_drawings_are_kept_as_they_are(timed):
 
 
 @pytest.mark.parametrize("held_out", FOLDS)
-def test_sure_test_drawings_bear_the_words_of_the_model_that_did_not_see_the_fold(home, held_out):
+def test_sure_test_drawings_get_the_words_of_the_model_that_did_not_see_the_fold(home, held_out):
     labels, said = taught_labels(home, held_out, WORDS), planted(held_out).astype(np.float16)
     taken = np.flatnonzero(labels != NO_LABEL)
     copies = range(held_out * COPIES, (held_out + 1) * COPIES)
@@ -172,7 +172,7 @@ def test_a_teacher_that_saw_the_held_out_fold_is_refused(home):
     shutil.rmtree(model_folder("seresnet", 0))
     shutil.copytree(model_folder("seresnet", 1), model_folder("seresnet", 0))
     with pytest.raises(
-        SketchstackError, match=r"fold0: rows\.npy is not of fold 0, so that model may have been trained"
+        SketchstackError, match=r"fold0: rows\.npy is not of fold 0, so this model may have been trained"
     ):
         taught_labels(home, 0, WORDS)
 
@@ -213,16 +213,19 @@ def of_other_params(params: Params) -> None:
         (of_other_words, "models/synthetic/base/seresnet/fold0 was made from other words"),
         (
             of_other_test_rows,
-            "models/synthetic/base/seresnet/fold0: test.npy is of other rows than folds/synthetic/test",
+            "models/synthetic/base/seresnet/fold0: test.npy is not of the rows in folds/synthetic/test",
         ),
         (
             of_fewer_test_rows,
-            "models/synthetic/base/seresnet/fold0: test.npy is of other rows than folds/synthetic/test",
+            "models/synthetic/base/seresnet/fold0: test.npy is not of the rows in folds/synthetic/test",
         ),
-        (failed, "models/synthetic/base/seresnet/fold0: test.npy has numbers that are none, so a prediction failed"),
+        (
+            failed,
+            "models/synthetic/base/seresnet/fold0: a prediction failed, because test.npy has values",
+        ),
     ],
 )
-def test_a_teacher_whose_predictions_will_not_do_is_refused(home, spoil, said):
+def test_a_teacher_with_unusable_predictions_is_refused(home, spoil, said):
     spoil(home)
     text = failing_main(pseudo_stage, "lstm", 0)
     assert said in text
@@ -230,20 +233,20 @@ def test_a_teacher_whose_predictions_will_not_do_is_refused(home, spoil, said):
     assert not Path("models/synthetic/base/lstm_pseudo").exists()
 
 
-def test_a_teacher_that_is_sure_of_nothing_is_told_with_what_lower_thresholds_take(home):
+def test_the_error_of_an_unsure_teacher_shows_what_lower_thresholds_would_take(home):
     plant(home, model_folder("seresnet", 0), 0, np.where(planted(0) > 0.58, 0.58, planted(0)))
     text = failing_main(pseudo_stage, "lstm", 0)
-    assert "of no test drawing is seresnet as sure as pseudo.confidence (0.6) with fold 0 held out" in text
+    assert "seresnet gives no test drawing a probability of pseudo.confidence (0.6) with fold 0 held out" in text
     best = planted(0)[COPIES:].max(axis=1)
     shares = ", ".join(f"{level} would take {np.mean(best >= level):.2%}" for level in (0.5, 0.4, 0.3))
-    assert f"its highest probability is 0.580; {shares}. Lower it" in text
+    assert f"its highest probability is 0.580; {shares}. Lower pseudo" in text
 
 
-def test_a_test_set_of_copies_alone_is_told(home):
+def test_a_test_set_of_duplicates_alone_is_refused(home):
     shards = some_shards()
     write_shards({**shards, "test": shards["fold0"]})
     plant(home, model_folder("seresnet", 0), 0, planted(0))
-    assert "they are all copies of drawings in it. Lower it" in failing_main(pseudo_stage, "lstm", 0)
+    assert "all duplicate drawings of that fold. Lower pseudo" in failing_main(pseudo_stage, "lstm", 0)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +257,7 @@ def test_a_test_set_of_copies_alone_is_told(home):
         (("lstm", 7), "no fold 7; params.yaml has folds 0, 1, 2."),
     ],
 )
-def test_what_params_do_not_ask_for_is_refused(home, arguments, said):
+def test_a_second_round_that_params_do_not_name_is_refused(home, arguments, said):
     assert said in failing_main(pseudo_stage, *arguments)
 
 
@@ -341,7 +344,7 @@ def test_the_stack_holds_it_by_its_name(stacked):
     assert {"lstm", "lstm_pseudo"} <= set(scores)
 
 
-def test_its_submission_tells_its_teacher(stacked):
+def test_its_submission_names_its_teacher(stacked):
     Path("data/synthetic").mkdir(parents=True)
     test = open_shards([Path("folds/synthetic/test")]).key_id.tolist()
     sample = ["key_id,word", *(f"{key_id},ant bee zigzag" for key_id in test), ""]
@@ -399,13 +402,13 @@ def test_the_hash_of_the_second_round_covers_its_block_the_teacher_and_the_confi
         ({"share": 0.5}, "pseudo.share is unknown; that block has learners, teacher, confidence"),
     ],
 )
-def test_a_second_round_that_cannot_be_is_refused(tmp_path, monkeypatch, pseudo, said):
+def test_an_invalid_second_round_is_refused(tmp_path, monkeypatch, pseudo, said):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SketchstackError, match=re.escape(said)):
         write_params(**pseudo)
 
 
-def test_a_teacher_need_not_be_there_where_there_is_no_second_round():
+def test_without_a_second_round_no_teacher_is_needed():
     assert valid(learners=[], teacher="gru").base_learners == ["seresnet", "lstm"]
 
 

@@ -163,7 +163,7 @@ def outcomes(home: Path) -> list[Any]:
     ]
 
 
-def test_a_study_that_was_killed_goes_on_with_the_same_trial_and_never_reads_the_held_out_fold(tmp_path):
+def test_a_study_that_was_killed_resumes_the_same_trial_and_never_reads_the_held_out_fold(tmp_path):
     home = plain_home(tmp_path)
     killed = tune(home, "--trials", "2")
     await_checkpoint(killed, home, 1)
@@ -181,7 +181,7 @@ def test_a_study_that_was_killed_goes_on_with_the_same_trial_and_never_reads_the
     killed.communicate()
     (home / "slow").unlink()
     printed = ended(tune(home, "--trials", "2"))
-    assert "going on from step" in printed
+    assert "resuming from step" in printed
     first, cut, again = the_study(home).trials
     assert [first.state, cut.state, again.state] == [TrialState.COMPLETE, TrialState.FAIL, TrialState.COMPLETE]
     assert again.params == cut.params
@@ -223,7 +223,7 @@ def test_a_study_ends_with_the_same_trials_however_often_it_is_stopped(tmp_path)
 
 
 @pytest.mark.slow
-def test_a_trial_that_makes_no_network_dies_or_diverges_is_set_aside_with_its_reason(tmp_path):
+def test_a_trial_that_fails_to_build_crashes_or_diverges_is_recorded_with_its_reason(tmp_path):
     home = plain_home(tmp_path)
     searched = 'encode = raster\n    search = {"network.fault": ["dies", "fills", "diverges", "is blind"]}'
     (home / "pipeline" / "learners" / "plain.py").write_text(PLAIN.replace("encode = raster", searched))
@@ -266,7 +266,7 @@ def plain_class(home: Path) -> type[Learner]:
 
 
 @pytest.mark.slow
-def test_a_block_in_force_that_does_not_train_is_told_at_once(tmp_path):
+def test_a_block_in_force_that_does_not_train_is_refused_at_once(tmp_path):
     home = plain_home(tmp_path)
     params = yaml.safe_load((home / "params.yaml").read_text())
     params["learners"]["plain"]["network"]["heads"] = 5
@@ -383,7 +383,7 @@ def test_lists_of_one_length_become_deeper_together():
     assert {**signature_block()["network"], "filters": [32, 48, 64], "strides": [3, 3, 3]} == network
 
 
-def test_a_learner_adds_to_its_space_and_takes_from_it():
+def test_a_learner_adds_dimensions_and_removes_them():
     plain, found = (
         distributions({}),
         distributions(
@@ -407,12 +407,12 @@ def test_a_learner_adds_to_its_space_and_takes_from_it():
 @pytest.mark.parametrize(
     ("search", "message"),
     [
-        ({"network.alpha": [1, 2]}, r"pipeline/learners/mine.py: search\['network.alpha'\].*has no such place"),
+        ({"network.alpha": [1, 2]}, r"pipeline/learners/mine.py: search\['network.alpha'\].*has no 'network.alpha'"),
         ({"network.layers": "many"}, r"is 'many'; write a list of options, two numbers"),
         ({"network.name": (1, 2)}, r"is \(1, 2\); write a list"),
     ],
 )
-def test_a_search_that_is_not_written_as_it_should_be_is_refused(search, message):
+def test_an_invalid_search_is_refused(search, message):
     with pytest.raises(SketchstackError, match=message):
         distributions(search)
 
@@ -435,7 +435,7 @@ def test_a_block_is_printed_as_params_yaml_has_it(learner):
     assert as_yaml(learner, block) in params.read_text()
 
 
-def test_changes_are_told_as_params_yaml_would_have_them():
+def test_changes_are_printed_in_the_style_of_params_yaml():
     block = signature_block()
     changed = {**block, "network": {**block["network"], "filters": [16, 32, 64], "layers": 2}}
     assert changes(block, changed) == "network: {filters: [16, 32, 64], layers: 2}"
@@ -448,7 +448,7 @@ def test_a_wrong_learner_fold_or_count_is_refused(home):
     assert failing_main(tune_command, "lstm", "--trials", 0) == "2"
 
 
-def test_a_study_of_other_data_epochs_or_code_is_refused_until_it_may_go(home, monkeypatch):
+def test_a_study_of_other_data_epochs_or_code_is_refused_without_fresh(home, monkeypatch):
     monkeypatch.setattr(tune_module, "_run_trial", lambda study, *_: study.add_trial(a_trial()))
     tune_module.tune(a_job(), trials=1, seconds=None, fresh=False)
     with pytest.raises(SketchstackError, match=r"fold0.db was made from other epochs.*--fresh, which removes its 1 "):
@@ -471,9 +471,21 @@ def a_trial() -> optuna.trial.FrozenTrial:
     return optuna.trial.create_trial(value=0.5, user_attrs={"block": block})
 
 
+HOLD = """
+import time
+from pathlib import Path
+from pipeline.foundation.artefacts import alone
+with alone(Path("logs/synthetic/tune/gru/fold0")):
+    print("tuning", flush=True)
+    time.sleep(60)
+"""
+
+
 def test_a_second_run_of_a_study_is_refused(home):
-    with (
-        tune_module._alone(Path("logs/synthetic/tune/gru/fold0.lock")),
-        pytest.raises(SketchstackError, match="runs in another process"),
-    ):
-        tune_module.tune(a_job(name="gru"), trials=1, seconds=None, fresh=False)
+    command, environment = [sys.executable, "-c", HOLD], {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "tuning\n"
+        with pytest.raises(SketchstackError, match=rf"is being written by process {other.pid} .*; wait for it to end"):
+            tune_module.tune(a_job(name="gru"), trials=1, seconds=None, fresh=False)
+        other.kill()

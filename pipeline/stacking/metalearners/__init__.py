@@ -1,4 +1,4 @@
-"""Meta-learners: each file without an underscore is one, found by its name, with a class `MetaLearner` in it."""
+"""Meta-learners: one file each, found by its name, with a class `MetaLearner`; files with an underscore are none."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def available() -> list[str]:
 
 
 def load_metalearner(name: str, num_words: int, block: dict[str, Any]) -> BaseMetaLearner:
-    """Make an unfitted meta-learner from its block in params.yaml.
+    """Create an unfitted meta-learner from its block in params.yaml.
 
     Args:
         name: a file in pipeline/stacking/metalearners.

@@ -1,4 +1,4 @@
-"""What all meta-learners share: what they are fed, how their weights are kept, convex weights."""
+"""Code that all meta-learners share: input features, saved weights, convex weights."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 
 from pipeline.predictions.metrics import FLOOR
 
-CHUNK = 8192  # rows combined at a time: the intermediates of a chunk fit in the processor's cache
+CHUNK = 8192  # rows combined at a time: the intermediate arrays of a chunk fit into the processor cache
 FACTS = ("strokes", "points", "seconds")  # of each drawing, float32; seconds are 0 where the shards hold no timing
 
 
 class Probabilities(Protocol):
-    """What each learner says of each row, (N, num_learners, num_words): an array, or one that is read as it is asked.
+    """Predicted probabilities of each learner for each row, (N, num_learners, num_words): an array, or read lazily.
 
-    Slices and arrays of row numbers give float32 arrays.
+    Indexing with a slice or an array of row numbers gives a float32 array.
     """
 
     @property
@@ -34,17 +34,17 @@ class Probabilities(Protocol):
 
 
 class BaseMetaLearner(ClassifierMixin, BaseEstimator):
-    """A scikit-learn classifier of what several learners say of a drawing, and of simple facts of the drawing.
+    """A scikit-learn classifier over the probabilities of several learners, and over simple facts of each drawing.
 
     Features X are (N, len(FACTS) + num_learners * num_words): the facts, then the probabilities learner by learner. A
-    subclass sees the two apart; P may be larger than memory, so it reads P a slice at a time.
+    subclass gets both separately; P may be larger than memory, so it reads P one slice at a time.
 
     Args:
         num_words: columns per learner.
 
     Attributes:
-        weights_: all that fitting found, by name. Together with the constructor's arguments it is the whole model.
-        classes_: (num_words,) int64 labels, whichever of them the training rows held.
+        weights_: all fitted arrays, by name. With the constructor's arguments they are the whole model.
+        classes_: (num_words,) int64 all labels, even those without training rows.
     """
 
     weights_: dict[str, np.ndarray]
@@ -58,7 +58,7 @@ class BaseMetaLearner(ClassifierMixin, BaseEstimator):
 
     @property
     def learner_weights(self) -> np.ndarray | None:
-        """(num_learners,) how much each learner counts, for people to read; None where there is no such number."""
+        """(num_learners,) a readable weight of each learner; None if the meta-learner has no such weights."""
         return None
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Self:
@@ -109,14 +109,14 @@ class BaseMetaLearner(ClassifierMixin, BaseEstimator):
             np.savez(file, **self.weights_)  # type: ignore[arg-type]
 
     def load(self, path: Path) -> Self:
-        """Take the weights that `save` wrote."""
+        """Load the weights that `save` wrote."""
         with np.load(path) as stored:
             self.weights_ = dict(stored)
         return self
 
 
 def chunks(rows: int) -> Iterator[slice]:
-    """All rows in order, a chunk at a time."""
+    """Slices of at most CHUNK rows that cover all rows in order."""
     return (slice(start, min(start + CHUNK, rows)) for start in range(0, rows, CHUNK))
 
 
@@ -146,10 +146,10 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 class ConvexCombination(BaseMetaLearner):
-    """A mixture of the learners: weights on the simplex that minimise the mixture's log loss.
+    """A mixture of the learners, with the weights on the simplex that minimise its log loss.
 
-    The Super Learner's own combination (van der Laan, Polley and Hubbard, 2007, https://doi.org/10.2202/1544-6115.1309)
-    with log loss in place of squared error.
+    The combination of the original Super Learner (van der Laan, Polley and Hubbard, 2007,
+    https://doi.org/10.2202/1544-6115.1309), with log loss instead of squared error.
     """
 
     @property
@@ -166,14 +166,14 @@ class ConvexCombination(BaseMetaLearner):
 def simplex_weights(true: np.ndarray) -> np.ndarray:
     """The weights that minimise the log loss of a mixture; a member that does not help gets exactly 0.
 
-    Minimises -mean(log(true @ w)) + sum(w) over w >= 0. Scaling w by t adds -log(t) + (t - 1) * sum(w), so the minimum
-    sums to 1 by itself: bounds are all the constraint that is left, and L-BFGS-B holds weights at a bound exactly.
+    Minimises -mean(log(true @ w)) + sum(w) over w >= 0. Scaling w by t adds -log(t) + (t - 1) * sum(w), so the weights
+    at the minimum sum to 1: the bounds are the only constraint, and L-BFGS-B keeps weights at a bound exactly.
 
     Args:
         true: (N, M) the probability that each member gave to the true word.
 
     Returns:
-        (M,) float64, not negative, of sum 1.
+        (M,) float64, not negative, sum 1.
     """
     true = np.maximum(true.astype(np.float64), FLOOR)
 

@@ -1,4 +1,4 @@
-"""The plain mean of the learners' probabilities."""
+"""The unweighted mean of the learners' probabilities."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pipeline.stacking.metalearners._base import BaseMetaLearner
 
 
 class MetaLearner(BaseMetaLearner):
-    """Arithmetic mean: any learner alone can lift a word. Nothing is fitted."""
+    """Arithmetic mean: a high probability of one learner is enough to raise a word. Nothing is fitted."""
 
     def combine(self, P: np.ndarray, facts: np.ndarray) -> np.ndarray:
         """See BaseMetaLearner."""

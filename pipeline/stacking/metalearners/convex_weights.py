@@ -6,4 +6,4 @@ from pipeline.stacking.metalearners._base import ConvexCombination
 
 
 class MetaLearner(ConvexCombination):
-    """One weight per learner, on the simplex, so that the mixture's log loss is least."""
+    """One weight per learner, on the simplex, that minimise the log loss of the mixture."""

@@ -8,7 +8,7 @@ from pipeline.stacking.metalearners._base import BaseMetaLearner, log_probabilit
 
 
 class MetaLearner(BaseMetaLearner):
-    """Geometric mean, made to sum to 1: any learner alone can rule a word out. Nothing is fitted."""
+    """Geometric mean, normalised to sum 1: a low probability of one learner is enough to exclude a word. Not fitted."""
 
     def combine(self, P: np.ndarray, facts: np.ndarray) -> np.ndarray:
         """See BaseMetaLearner."""

@@ -1,4 +1,4 @@
-"""Greedy selection of learners, with replacement, by the competition's own score."""
+"""Greedy selection of learners, with replacement, by MAP@3."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from pipeline.stacking.metalearners._base import BaseMetaLearner, Probabilities,
 
 
 class MetaLearner(BaseMetaLearner):
-    """A mean of learners, each as often as it was chosen: round by round the one that brings MAP@3 furthest.
+    """A mean of chosen learners: each round adds the learner that raises MAP@3 most; a learner can be chosen again.
 
     Ensemble selection with replacement (Caruana, Niculescu-Mizil, Crew and Ksikes, 2004,
-    https://doi.org/10.1145/1015330.1015432). It alone looks at MAP@3 itself, which has no gradient. Of equals that of
-    the least log loss is chosen, then the first. The round that came furthest counts.
+    https://doi.org/10.1145/1015330.1015432). It is the only meta-learner fitted to MAP@3 itself, which has no gradient.
+    Ties are broken by log loss, then by order. The round with the highest MAP@3 gives the weights.
 
     Args:
         num_words: columns per learner.
-        rounds: how many are chosen, at most.
-        max_rows: rows scored in a round, at most, evenly spread.
+        rounds: the most learners to choose.
+        max_rows: the most rows scored per round, evenly spread.
     """
 
     def __init__(
@@ -34,7 +34,7 @@ class MetaLearner(BaseMetaLearner):
 
     @property
     def learner_weights(self) -> np.ndarray:
-        """(num_learners,) how often each was chosen, as a share."""
+        """(num_learners,) how often each learner was chosen, as a share."""
         return self.weights_["weights"]
 
     def solve(self, P: Probabilities, labels: np.ndarray, facts: np.ndarray) -> dict[str, np.ndarray]:
@@ -59,9 +59,9 @@ class MetaLearner(BaseMetaLearner):
 
 @numba.njit(parallel=True, cache=True, nogil=True)
 def _scores(total, given, labels, floor):  # type: ignore[no-untyped-def]
-    """Each row's average precision at 3 once a learner is added to the total (N, num_words), and log(true word's sum).
+    """Average precision at 3 of each row if a learner is added to the total (N, num_words), and log(true word's sum).
 
-    Both (N, num_learners).
+    Both are (N, num_learners).
     """
     rows, learners, words = given.shape
     precisions, logs = np.zeros((rows, learners)), np.empty((rows, learners))

@@ -23,23 +23,23 @@ from pipeline.stacking.metalearners._base import (
 class MetaLearner(BaseMetaLearner):
     """logits = sum_l t[l] * log P[l]  +  log P @ D  +  b, by softmax.
 
-    - The first term alone is a geometric mean with a weight per learner, which also sets the temperature. `t` starts at
-      1 / num_learners and is not penalised: with nothing else to go by, the model is the best weighted pool.
-    - `D` (every predicted probability changes every word's score) learns confusions: who says `cello` where it is a
-      violin. It holds num_learners * num_words**2 numbers, half a million for 4 learners of 340 words, against some
-      220 rows per word: hence the ridge on it, the Gaussian prior that the pool is right. This is Dirichlet calibration
-      (Kull et al., 2019, https://arxiv.org/abs/1910.12656) of several learners at once; there too a penalty on all but
-      the diagonal makes it work.
-    - Full batches and L-BFGS from the pool: no learning rate, no random numbers, the same bytes on each run, and
-      stopping at `iterations` shrinks further, as the pool is where it starts. A step costs two products of (rows,
+    - The first term alone is a geometric mean with a weight per learner, which also sets the temperature (the pool).
+      `t` starts at 1 / num_learners and is not penalised: if the ridge is large, the model is the best weighted pool.
+    - `D` (every predicted probability changes every word's score) learns confusions, such as a learner that predicts
+      `cello` for a violin. It has num_learners * num_words**2 numbers, half a million for 4 learners and 340 words, but
+      only about 220 rows per word: hence the ridge, a Gaussian prior centred at the pool. This is Dirichlet calibration
+      (Kull et al., 2019, https://arxiv.org/abs/1910.12656) of several learners together, which also needs a penalty on
+      everything except the diagonal.
+    - Full batches and L-BFGS starting at the pool: no learning rate, no random numbers, the same bytes on each run;
+      stopping at `iterations` also shrinks towards the pool. A step costs two products of (rows,
       num_learners * num_words) with (..., num_words): a second for 76,000 rows, 4 learners and 340 words on two cores.
     - Log probabilities lie in a file without a name, 4 bytes each, and are read a chunk at a time in each step.
 
     Args:
         num_words: columns per learner.
-        ridge: precision of the prior of D and b; larger stays nearer to the pool.
-        iterations: L-BFGS steps, at most.
-        max_rows: rows fitted on, at most, evenly spread.
+        ridge: precision of the prior of D and b; a larger value stays closer to the pool.
+        iterations: the most L-BFGS steps.
+        max_rows: the most rows to fit on, evenly spread.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ def _fitted(
     Args:
         P: see MetaLearner.
         rows: (N,) numbers of the rows to fit on.
-        labels: (N,) int64 labels of these.
+        labels: (N,) int64 labels of these rows.
         ridge: see MetaLearner.
         iterations: see MetaLearner.
 
@@ -94,9 +94,9 @@ def _fitted(
     for chunk in chunks(len(rows)):
         sums = sums + features[chunk].sum(axis=0, dtype=np.float64)
         squares = squares + np.square(features[chunk], dtype=np.float64).sum(axis=0)
-    means = (sums / len(rows)).astype(np.float32)  # taken off, so that D and b are about different things
+    means = (sums / len(rows)).astype(np.float32)  # subtracted, so that D and b are decorrelated
     y, mean = torch.from_numpy(labels), torch.from_numpy(means)
-    # Each of t, D and b in the unit that brings its curvature to about 1, or L-BFGS creeps: a word's probability
+    # Scale t, D and b so that their curvature is about 1, otherwise L-BFGS converges slowly: a word's probability
     # varies by about 1 / num_words, and the prior adds ridge / N.
     variance, prior = float((squares / len(rows) - np.square(means, dtype=np.float64)).mean()), ridge / len(y)
     unit_t, unit_D, unit_b = variance**-0.5, (variance / num_words + prior) ** -0.5, (1 / num_words + prior) ** -0.5
@@ -138,7 +138,7 @@ def _features(P: Probabilities, rows: np.ndarray) -> np.ndarray:
 
 
 def _loss_and_gradients(features: Iterable[Any], y: Any, weights: Any, bias: Any) -> tuple[Any, Any, Any]:
-    """Mean log loss of softmax(features @ weights + bias), and its gradients, a chunk of rows at a time."""
+    """Mean log loss of softmax(features @ weights + bias), and its gradients, computed chunk by chunk."""
     import torch
 
     loss, by_weights, by_bias = torch.zeros(()), torch.zeros_like(weights), torch.zeros_like(bias)

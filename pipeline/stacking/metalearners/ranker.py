@@ -1,4 +1,4 @@
-"""A ranker of candidate words: gradient-boosted trees on how the learners see each, by LightGBM."""
+"""A ranker of candidate words: gradient-boosted trees on the learners' predictions for each word, by LightGBM."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ from pipeline.stacking.metalearners._base import (
     softmax,
 )
 
-CURVATURE = 1.0  # of a leaf at least, and added: where the learners are sure it is next to 0, and a step would be huge
+CURVATURE = 1.0  # least curvature of a leaf, and added to it: near 0 for sure learners, which would give huge steps
 
 
 class MetaLearner(BaseMetaLearner):
-    """For each drawing the likeliest words of every learner, a row each, scored by trees.
+    """Score the likeliest words of every learner for each drawing by trees, one row per drawing and word.
 
-    - Candidates are the union of the learners' `candidates` best words. A candidate's features are, by each learner,
-      its log probability, its rank (`candidates` where it is not among them) and its margin to that learner's best
-      word; over the learners, the mean log probability, the mean rank and how many have it first; and the drawing's
-      facts.
-    - The trees start from the geometric mean and add to its logits. Their loss is that of a choice among a drawing's
-      candidates, -log softmax(score of the true word): the conditional logit of McFadden (1974), as a listwise loss
-      ListNet's (Cao et al., 2007, https://doi.org/10.1145/1273496.1273513).
-    - The candidates share the probability that the geometric mean gives to them together; other words keep theirs.
+    - Candidates are the union of the learners' `candidates` best words. The features of a candidate are, per learner,
+      its log probability, its rank (`candidates` if it is not among these words) and its margin to that learner's best
+      word; over the learners, the mean log probability, the mean rank and the number of learners that rank it first;
+      and the drawing's facts.
+    - The trees start from the logits of the geometric mean and add to them. The loss is -log softmax(score of the true
+      word) over a drawing's candidates: the conditional logit of McFadden (1974), also the listwise loss of ListNet
+      (Cao et al., 2007, https://doi.org/10.1145/1273496.1273513).
+    - The total probability of the candidates is that of the geometric mean; other words keep their probabilities.
 
     Args:
         num_words: columns per learner.
-        candidates: of a learner.
-        trees: rounds of boosting.
-        leaves: of a tree.
-        learning_rate: of a round.
-        min_rows: candidates in a leaf, at least.
-        max_rows: drawings fitted on, at most, evenly spread.
+        candidates: best words taken from each learner.
+        trees: boosting rounds.
+        leaves: per tree.
+        learning_rate: of a boosting round.
+        min_rows: the fewest candidates per leaf.
+        max_rows: the most drawings to fit on, evenly spread.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class MetaLearner(BaseMetaLearner):
         self.max_rows = max_rows
 
     def solve(self, P: Probabilities, labels: np.ndarray, facts: np.ndarray) -> dict[str, np.ndarray]:
-        """See BaseMetaLearner. `trees` is LightGBM's own text, as bytes."""
+        """See BaseMetaLearner. `trees` is the model in LightGBM's text format, as bytes."""
         lightgbm = _lightgbm()
         rows = evenly_spread(len(P), self.max_rows)
         some = [rows[chunk] for chunk in chunks(len(rows))]
@@ -103,7 +103,7 @@ class MetaLearner(BaseMetaLearner):
         return np.where(chosen, softmax(logits) * shared, pool)
 
     def _choices(self, P: np.ndarray, labels: np.ndarray, facts: np.ndarray) -> Choices:
-        """The candidates of those drawings whose word is among them: of the others nothing can be learnt."""
+        """The candidates of drawings whose true word is a candidate: other drawings have no gradient."""
         found = self._candidates(P, facts)
         true, sizes = found.words == labels[found.rows], np.bincount(found.rows, minlength=len(labels))
         known = np.logical_or.reduceat(true, np.cumsum(sizes) - sizes)
@@ -128,8 +128,8 @@ class Candidates(NamedTuple):
     """The candidates of some drawings, drawing by drawing.
 
     Attributes:
-        rows: (C,) int64 the drawing of each, rising.
-        words: (C,) int64.
+        rows: (C,) int64 number of the drawing of each candidate, ascending.
+        words: (C,) int64 labels.
         logits: (C,) float32 the mean of the learners' log probabilities.
         features: (C, F) float32.
     """
@@ -141,12 +141,12 @@ class Candidates(NamedTuple):
 
 
 class Choices(NamedTuple):
-    """Candidates of drawings whose word is one of them, drawing by drawing.
+    """Candidates of drawings whose true word is a candidate, drawing by drawing.
 
     Attributes:
-        true: (C,) bool, one of each drawing's candidates.
-        sizes: (N,) candidates of each drawing.
-        logits, features: as of `Candidates`.
+        true: (C,) bool, exactly one candidate per drawing.
+        sizes: (N,) number of candidates of each drawing.
+        logits, features: as in `Candidates`.
     """
 
     true: np.ndarray
@@ -157,7 +157,7 @@ class Choices(NamedTuple):
 
 @numba.njit(parallel=True, cache=True, nogil=True)
 def _ranks(P, most):  # type: ignore[no-untyped-def]
-    """The place of each word among a learner's likeliest, `most` if it is not in the first `most`; float32, as P."""
+    """The rank of each word by each learner, from 0, or `most` if it is not among the first `most`; float32, as P."""
     rows, learners, words = P.shape
     ranks = np.full(P.shape, np.float32(most))
     for row in numba.prange(rows):
@@ -183,8 +183,8 @@ def _objective(true: np.ndarray, sizes: np.ndarray) -> Any:
     """LightGBM's objective: gradient and curvature of -log softmax within each drawing.
 
     Args:
-        true: (C,) bool, one of each drawing's candidates.
-        sizes: (N,) candidates of each drawing, which stand together.
+        true: (C,) bool, exactly one candidate per drawing.
+        sizes: (N,) number of candidates of each drawing; they are consecutive.
     """
     starts = np.cumsum(sizes) - sizes
 
@@ -197,7 +197,7 @@ def _objective(true: np.ndarray, sizes: np.ndarray) -> Any:
 
 
 def _lightgbm() -> Any:
-    """LightGBM. It asks for the system's libgomp.so.1; torch brings the same file where the system has none."""
+    """Import LightGBM. It needs libgomp.so.1; if the system has none, torch's copy of this file is loaded."""
     try:
         import lightgbm
     except OSError:
@@ -208,5 +208,5 @@ def _lightgbm() -> Any:
 
 
 def _threads() -> int:
-    """As many as the arithmetic of the stack may take."""
+    """The number of threads of the stack's arithmetic."""
     return int(os.environ.get("OMP_NUM_THREADS", "0"))  # 0: LightGBM's choice

@@ -21,17 +21,17 @@ from pipeline.stacking.metalearners._base import (
 
 
 class MetaLearner(BaseMetaLearner):
-    """A weight for each learner and group of words: who is good at round things need not be good at animals.
+    """A weight for each learner and group of words: a learner can be good at round objects but not at animals.
 
-    Words on which the learners differ alike form a group (Ward's clustering of the mean log probability that each
-    learner gives to the true word, less its mean over learners). A word's score is the mixture with its group's
-    weights; scores are made to sum to 1, and all weights minimise the log loss together, starting from the convex
+    Words with similar differences between learners form a group (Ward's clustering of the mean log probability that
+    each learner gives to the true word, minus its mean over learners). A word's score is the mixture with its group's
+    weights; scores are normalised to sum 1, and all weights together minimise the log loss, starting from the convex
     weights of all words.
 
     Args:
         num_words: columns per learner.
-        groups: of words, at most.
-        max_rows: rows fitted on, at most, evenly spread.
+        groups: the most groups of words.
+        max_rows: the most rows to fit on, evenly spread.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class MetaLearner(BaseMetaLearner):
 
     @property
     def learner_weights(self) -> np.ndarray:
-        """(num_learners,) the mean over words of the weights, those of a word made to sum to 1."""
+        """(num_learners,) the mean over words of the weights, normalised to sum 1 per word."""
         weights = self.weights_["weights"]
         return (weights / weights.sum(axis=1, keepdims=True)).mean(axis=0)
 
@@ -62,7 +62,7 @@ class MetaLearner(BaseMetaLearner):
 
 
 def _groups(true: np.ndarray, labels: np.ndarray, num_words: int, most: int) -> np.ndarray:
-    """The group of each word, (num_words,) int64 from 0; words without a row are like the average."""
+    """The group of each word, (num_words,) int64 from 0; words without rows are treated as the average word."""
     counts = np.maximum(np.bincount(labels, minlength=num_words), 1)[:, None]
     sums = np.stack([np.bincount(labels, column, num_words) for column in np.log(true).T], axis=1)
     profiles = sums / counts
@@ -73,7 +73,7 @@ def _groups(true: np.ndarray, labels: np.ndarray, num_words: int, most: int) -> 
 
 
 def _sums(P: Probabilities, rows: np.ndarray, group: np.ndarray) -> np.ndarray:
-    """What each learner gives to each group's words together, of some rows: (n, num_groups * num_learners) float64."""
+    """Total probability per group of words and learner for some rows: (n, num_groups * num_learners) float64."""
     members = np.eye(group.max() + 1, dtype=np.float32)[group]  # (num_words, num_groups)
     found = np.empty((len(rows), members.shape[1], P.shape[1]))
     for chunk in chunks(len(rows)):
@@ -82,10 +82,10 @@ def _sums(P: Probabilities, rows: np.ndarray, group: np.ndarray) -> np.ndarray:
 
 
 def _fitted(true: np.ndarray, group: np.ndarray, sums: np.ndarray, start: np.ndarray) -> np.ndarray:
-    """The weights (num_groups, num_learners) of least log loss, none negative.
+    """The non-negative weights (num_groups, num_learners) that minimise the log loss.
 
     Args:
-        true: (N, num_learners) what each learner gave to the true word.
+        true: (N, num_learners) probability of the true word by each learner.
         group: (N,) the group of the true word.
         sums: (N, num_groups * num_learners) of `_sums`.
         start: (num_groups, num_learners).
@@ -95,8 +95,8 @@ def _fitted(true: np.ndarray, group: np.ndarray, sums: np.ndarray, start: np.nda
     def objective(flat: np.ndarray) -> tuple[float, np.ndarray]:
         weights = flat.reshape(start.shape)
         score = np.maximum(np.einsum("nl,nl->n", true, weights[group]), 1e-30)
-        whole = np.maximum(sums @ flat, 1e-30)  # of all words, by which a score is divided
-        scale = weights.sum() / len(weights) - 1  # any multiple of the weights is as good: keep their sums near 1
+        whole = np.maximum(sums @ flat, 1e-30)  # sum over all words, by which a score is divided
+        scale = weights.sum() / len(weights) - 1  # multiples of the weights are equivalent: keep their sums near 1
         by_true = np.stack([np.bincount(group, column / score, len(weights)) for column in true.T], axis=1)
         gradient = (sums.T @ (1 / whole)).reshape(start.shape) / rows - by_true / rows + scale / len(weights)
         return float(np.log(whole).mean() - np.log(score).mean() + scale**2 / 2), gradient.ravel()

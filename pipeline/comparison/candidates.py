@@ -1,11 +1,11 @@
-"""What can be compared: the out-of-fold guesses of a learner or a meta-learner, of this run or of a revision's.
+"""Candidates of a comparison: out-of-fold guesses of a learner or meta-learner, of this run or of a git revision.
 
-    strokenet, ranker, super_learner   of the run that is there
+    strokenet, ranker, super_learner   of the run in the working directory
     HEAD~1, v1                         the SuperLearner of a revision
-    ranker@HEAD~1                      another name of a revision
-    a submission of ledger.csv         what it was made from, at the commit of its line; the names above come first
+    ranker@HEAD~1                      another learner or meta-learner of a revision
+    a submission of ledger.csv         the meta-learner behind it, at the recorded commit; the names above come first
 
-What a revision predicted comes from the DVC cache, or from a remote; nothing is run.
+The predictions of a revision come from the DVC cache or a remote; nothing is run.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ from pipeline.submissions.sources import BALANCED, mapped
 
 
 @dataclass(frozen=True)
-class Contender:
+class Candidate:
     """A candidate of a comparison: A or B.
 
     Attributes:
-        name: as it was asked for.
-        guesses: (N, 3) labels of each out-of-fold row, best first.
+        name: as the user wrote it.
+        guesses: (N, 3) int64 guessed labels of each out-of-fold row, best first.
         key_ids: (N,) int64 of the rows.
         labels: (N,) int64 true labels.
         folds: (N,) int64 the fold of each row.
-        words: that the labels number.
+        words: the words; a label is a word's position in them.
     """
 
     name: str
@@ -51,11 +51,11 @@ class Contender:
     words: Words
 
 
-def contender(asked: str) -> Contender:
-    """Find what a name or a revision stands for, and read it.
+def candidate(asked: str) -> Candidate:
+    """Read the candidate that a name or a revision stands for.
 
     Raises:
-        SketchstackError: it is unknown, its predictions cannot be had, or a prediction failed.
+        SketchstackError: the name is unknown, its predictions are not available, or a prediction failed.
     """
     name, _, revision = asked.partition("@")
     if not revision and name in names_here():
@@ -65,22 +65,22 @@ def contender(asked: str) -> Contender:
     commit = git("rev-parse", "--verify", "--quiet", f"{experiment(revision) or revision}^{{commit}}")
     if not commit:
         raise SketchstackError(
-            f"{asked!r} is nothing to compare: neither one of {', '.join(names_here()) or 'this run (there is none)'}, "
-            f"nor a submission in {ledger.LEDGER}, nor an experiment, nor a revision that git knows. Write a name, a "
-            f"revision, or name@revision."
+            f"{asked!r} cannot be compared: it is not one of {', '.join(names_here()) or 'this run (there is none)'}, "
+            f"not a submission in {ledger.LEDGER}, not an experiment and not a git revision. Write a name, a revision, "
+            f"or name@revision."
         )
     with predictions_of(commit, name) as home:
         return read(asked, name, home)
 
 
 def experiment(name: str) -> str | None:
-    """The git reference of an experiment that `dvc exp run` has kept under this name."""
+    """The git reference of the experiment that `dvc exp run` saved under this name."""
     kept = git("for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
     return next((ref for ref in kept if ref.rpartition("/")[2] == name), None)
 
 
 def names_here() -> list[str]:
-    """The learners and meta-learners of the run that is there."""
+    """The learners and meta-learners of the run in the working directory."""
     found = [
         path.name
         for base in (places().base, places().meta)
@@ -92,21 +92,21 @@ def names_here() -> list[str]:
 
 
 def recorded(name: str) -> tuple[str, str] | None:
-    """What the last submission of that name in the ledger was made from, and at which commit."""
+    """The meta-learner and the commit of the last submission of that name in the ledger."""
     entries = [entry for entry in ledger.read_ledger() if entry.name == name]
     return (name.removesuffix(BALANCED), entries[-1].commit) if entries else None
 
 
-def read(asked: str, name: str, home: Path) -> Contender:
+def read(asked: str, name: str, home: Path) -> Candidate:
     """Read the out-of-fold guesses of a learner or meta-learner.
 
     Args:
-        asked: what to call it.
-        name: its own.
-        home: where folds/ and models/ are.
+        asked: the candidate's name in the comparison.
+        name: of the learner or meta-learner.
+        home: the folder that holds folds/ and models/.
 
     Raises:
-        SketchstackError: a file is missing or of other rows than the stack, or a prediction failed.
+        SketchstackError: a file is missing, its rows are not those of the stack, or a prediction failed.
     """
     where = places(home)
     words = load_words(home / where.folds)
@@ -119,36 +119,36 @@ def read(asked: str, name: str, home: Path) -> Contender:
         own_rows, parts = key_ids, [mapped(home / where.meta / name / "oof.npy")]
     if not np.array_equal(own_rows, key_ids) or sum(map(len, parts)) != len(key_ids):
         raise SketchstackError(
-            f"{asked}: its predictions are of other rows than {where.meta}; run `dvc repro -f stack`."
+            f"{asked}: its predictions are not of the rows in {where.meta}; run `dvc repro -f stack`."
         )
     if {part.shape[1] for part in parts} != {len(words)}:
-        raise SketchstackError(f"{asked}: its predictions are not of the {len(words)} words; run `dvc repro`.")
+        raise SketchstackError(f"{asked}: its predictions do not have {len(words)} words; run `dvc repro`.")
     guesses, start = np.empty((len(key_ids), GUESSES), np.int64), 0
     for part in parts:
         check_numbers(asked, part, key_ids[start : start + len(part)])
         guesses[start : start + len(part)] = top3(part)
         start += len(part)
-    return Contender(asked, guesses, np.asarray(key_ids), labels.astype(np.int64), folds.astype(np.int64), words)
+    return Candidate(asked, guesses, np.asarray(key_ids), labels.astype(np.int64), folds.astype(np.int64), words)
 
 
 def check_numbers(name: str, probabilities: np.ndarray, key_ids: np.ndarray) -> None:
-    """Refuse rows whose prediction failed."""
+    """Refuse rows whose prediction failed: a probability is not a finite number."""
     for start in range(0, len(key_ids), CHUNK):
         failed = ~np.isfinite(probabilities[start : start + CHUNK]).all(axis=1)
         if failed.any():
             row = start + int(failed.argmax())
             raise SketchstackError(
-                f"{name}: the prediction of key_id {key_ids[row]} is not a number, so it failed, and its rank would be "
-                f"chance; remove its folder below models/ and run `dvc repro`."
+                f"{name}: the prediction of key_id {key_ids[row]} failed: it is not a number, so its rank would be "
+                f"random; remove the folder of {name} below models/ and run `dvc repro`."
             )
 
 
 @contextmanager
 def predictions_of(commit: str, name: str) -> Iterator[Path]:
-    """A folder with the words, the stacked rows and one name's out-of-fold predictions of a commit.
+    """A temporary folder with the words, the stacked rows and the out-of-fold predictions of `name` at a commit.
 
     Raises:
-        SketchstackError: DVC has them neither in its cache nor in a remote.
+        SketchstackError: a file is neither in the DVC cache nor in a remote.
     """
     from dvc.api import DVCFileSystem
 
@@ -156,7 +156,7 @@ def predictions_of(commit: str, name: str) -> Iterator[Path]:
         tree, home = DVCFileSystem(".", rev=commit), Path(folder)
         fetch = functools.partial(_fetch, tree, home, commit)
         fetch(PARAMS)
-        where = places(home)  # that commit's profile may be another
+        where = places(home)  # that commit may have another profile
         fetch(where.folds / "words.json")
         for of in ("rows", "labels", "folds"):
             fetch(where.meta / f"{of}.npy")
@@ -170,13 +170,13 @@ def predictions_of(commit: str, name: str) -> Iterator[Path]:
 
 
 def _fetch(tree: Any, home: Path, commit: str, path: Path) -> None:
-    """Bring a file of a commit, out of git, the DVC cache or a remote."""
+    """Copy a file of a commit from git, the DVC cache or a remote to `home`."""
     place = home / path
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         tree.get_file(f"/{path.as_posix()}", str(place))
-    except Exception as error:  # DVC's and those of its remotes, which share no class
+    except Exception as error:  # errors of DVC and of its remotes share no base class
         raise SketchstackError(
-            f"{path} of commit {commit[:12]} cannot be had ({error}); it must be in the DVC cache here or in a remote: "
-            f"`dvc push` it where it was made."
+            f"{path} of commit {commit[:12]} is not available ({error}); it must be in the DVC cache or in a remote: "
+            f"run `dvc push` on the machine that made it."
         ) from None
