@@ -82,8 +82,10 @@ def check_replaceable(place: Path) -> None:
     """Refuse to replace files that DVC does not have.
 
     Raises:
-        SketchstackError: the folder holds such files.
+        SketchstackError: the folder holds such files, or is a file.
     """
+    if place.is_file():
+        raise SketchstackError(f"{place} is a file, and would become a folder; move it away, or take another NAME.")
     if not place.is_dir() or not any(place.iterdir()):
         return
     pointer = place.with_name(f"{place.name}.dvc")

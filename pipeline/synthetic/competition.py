@@ -103,7 +103,7 @@ def check_place(params: Params) -> None:
     folder, data = Path(params.data.folder), params.data
     ours = {Path(data.train, f"{word}.csv") for word in FIGURES}
     ours |= {Path(name) for name in (data.test, data.sample_submission, data.labels) if name}
-    for path in sorted(folder.rglob("*")):
+    for path in [folder] if folder.is_file() else sorted(folder.rglob("*")):
         if not path.is_dir() and path.relative_to(folder) not in ours:
             raise SketchstackError(
                 f"{path} is no file of the synthetic competition, and {folder} would be replaced with all it holds; "

@@ -78,6 +78,13 @@ def test_files_that_dvc_does_not_have_are_never_replaced(source):
     assert contents(Path("data/mini"))["notes.txt"] == "mine"
 
 
+def test_a_file_in_the_folder_s_place_is_not_replaced(source):
+    write_files(Path("data"), {"mini": "mine"})
+    with pytest.raises(SketchstackError, match="data/mini is a file"):
+        copy(source, Path("data/mini"))
+    assert Path("data/mini").read_text() == "mine"
+
+
 def test_files_that_dvc_can_bring_back_are_replaced_until_they_change(source, capsys):
     subprocess.run(["git", "init", "--quiet"], check=True)
     subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True, capture_output=True)

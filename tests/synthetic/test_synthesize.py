@@ -304,3 +304,11 @@ def test_raw_files_of_one_s_own_are_not_replaced(tmp_path):
         write(tmp_path, small())
     assert "train_simplified/zebra.csv is no file of the synthetic competition" in " ".join(str(stopped.value).split())
     assert contents(folder) == {**before, "train_simplified/zebra.csv": b"mine"}
+
+
+def test_a_file_in_the_folder_s_place_is_not_replaced(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "synthetic").write_text("mine")
+    with pytest.raises(SystemExit, match="data/synthetic is no file of"):
+        write(tmp_path, small())
+    assert (tmp_path / "data" / "synthetic").read_text() == "mine"
