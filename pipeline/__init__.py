@@ -8,11 +8,22 @@ from pathlib import Path as _Path
 _LIBRARIES = ("pydantic", "numba", "click", "rich", "tqdm")  # that tell this project's environment from others
 
 
+def _in_one_line(kind: type[BaseException], error: BaseException, trace: object) -> None:
+    """Show an error as Python does, but Ctrl-C in a line: it may come while libraries are imported, for seconds."""
+    if issubclass(kind, KeyboardInterrupt):
+        print("\nStopped; run the same command again to resume.", file=_sys.stderr)
+    else:
+        _sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
+
+
 def _in_environment() -> None:
     """Run `python -m pipeline…` by the project's own Python, whichever Python was on the PATH."""
     words = getattr(_sys, "orig_argv", [])
     module = words[words.index("-m") + 1 :][:1] if "-m" in words else []
-    if not module or not module[0].startswith("pipeline") or all(map(_util.find_spec, _LIBRARIES)):
+    if not module or not module[0].startswith("pipeline"):
+        return
+    _sys.excepthook = _in_one_line
+    if all(map(_util.find_spec, _LIBRARIES)):
         return
     own = _Path(__file__).parents[1] / ".venv" / "bin" / "python"
     if own.exists() and _Path(_sys.prefix).resolve() != own.parents[1].resolve():

@@ -13,6 +13,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from pipeline.foundation.commandline import nearest
+from pipeline.foundation.errors import replace_what_cannot_be_shown
 
 # group → command → its help line; `export-model` is pipeline/commands/export_model.py.
 COMMANDS: dict[str, dict[str, str]] = {
@@ -77,6 +78,11 @@ def _files(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
 
 class Commands(click.Group):
     """The commands in groups; a module is imported when its command is called."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """As click does it, on a stdout of any encoding."""
+        replace_what_cannot_be_shown()
+        return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of the groups; the shell completes them."""

@@ -93,7 +93,7 @@ def draw_moments(seed: int, slow: bool) -> list[Moment]:
         *({"what": "in a step, or soon after", "place": "step", "delay": rng.uniform(0, 0.03)} for _ in range(3)),
         {"what": "while a resume point is written", "place": f"mkdir {point}", "torn": rng.uniform(0.1, 0.9)},
         {"what": "before the last resume point becomes the one before", "place": f"rename {point}last"},
-        {"what": "between the renames of a resume point", "place": rf"rename {point}\.last"},
+        {"what": "between the renames of a resume point", "place": rf"rename \.partial/{point}last"},
         {"what": "at an epoch's end, before its resume point", "place": f"open {places().logs}/"},
     ]
     at_steps, at_starts, start = (4, 4, 3.0) if slow else (len(in_training), 1, 0.5)
@@ -107,10 +107,12 @@ def draw_moments(seed: int, slow: bool) -> list[Moment]:
         moments.insert(place, Moment("as it starts, or soon after", "start", delay=delay))
     return [
         *moments,
-        Moment("while the weights are saved", r"mkdir models/synthetic/base/\S+", torn=rng.uniform(0.0005, 0.004)),
+        Moment(
+            "while the weights are saved", r"mkdir \.partial/models/synthetic/base/\S+", torn=rng.uniform(0.0005, 0.004)
+        ),
         Moment("in prediction", "predict"),
-        Moment("before the model is in place", r"rename models/synthetic/base/\S+"),
-        Moment("before the learning curve is in place", r"rename models/synthetic/curves/\S+"),
+        Moment("before the model is in place", r"rename \.partial/models/synthetic/base/\S+"),
+        Moment("before the learning curve is in place", r"rename \.partial/models/synthetic/curves/\S+"),
         Moment("before the last resume point is removed", f"remove {point}last"),
         Moment("before the resume point before is removed", f"remove {point}before"),
     ]
@@ -270,9 +272,16 @@ def _operation(event: str, arguments: tuple[Any, ...]) -> str | None:
     paths = {"open": 1, "os.mkdir": 1, "os.rename": 2, "os.remove": 1}.get(event)
     if paths is None or (event == "open" and not arguments[2] & (os.O_WRONLY | os.O_RDWR)):
         return None
-    names = [str(path) for path in arguments[:paths]]
-    ours = all(name.startswith((f"{places().checkpoints}/", "models/", f"{places().logs}/")) for name in names)
+    names = [_in_project(str(path)) for path in arguments[:paths]]
+    homes = (f"{places().checkpoints}/", "models/", f"{places().logs}/")
+    ours = all(name.removeprefix(".partial/").startswith(homes) for name in names)
     return f"{event.removeprefix('os.')} {' '.join(names)}" if ours else None
+
+
+def _in_project(path: str) -> str:
+    """A path inside the project; of an unfinished artefact, with the folders that its name below .partial/ stands for."""
+    name = path.removeprefix(f"{os.getcwd()}/")
+    return name.replace("--", "/") if name.startswith(".partial/") else name
 
 
 def main() -> None:

@@ -10,18 +10,15 @@ from __future__ import annotations
 import resource
 import subprocess
 import sys
-from pathlib import Path
 from typing import IO, Any
 
 from pipeline.foundation.artefacts import alone, tidy
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.dvc import LOCK, keep_lock, restore_lock, restore_rwlock, run_dvc
-from pipeline.foundation.environment import memory_limit
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
+from pipeline.foundation.memory import limit, oom_kills
 from pipeline.foundation.params import Params, load_params
 from pipeline.predictions.unused import set_aside
-
-COUNTS = Path("/proc/vmstat")
 
 
 def killed_for_memory(kills: int) -> str:
@@ -31,15 +28,9 @@ def killed_for_memory(kills: int) -> str:
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * 1024
     return (
         f"the system killed a stage for lack of memory: one process of this run held up to {peak / 1e9:.1f} GB, and "
-        f"this machine allows {memory_limit() / 1e9:.1f} GB for all. Close other programs, or lower `batch_size` of "
+        f"this machine allows {limit() / 1e9:.1f} GB for all. Close other programs, or lower `batch_size` of "
         f"that learner (or `stack.dense_rows` for the stage stack) in params.yaml; the same command resumes."
     )
-
-
-def oom_kills() -> int:
-    """The number of processes killed for lack of memory since the system started; 0 if the system does not count."""
-    lines = COUNTS.read_text(encoding="utf-8").splitlines() if COUNTS.exists() else []
-    return next((int(line.split()[1]) for line in lines if line.startswith("oom_kill ")), 0)
 
 
 @one_paragraph_errors

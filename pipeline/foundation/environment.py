@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib.metadata
-import os
 import platform
-import resource
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -20,7 +18,6 @@ LIBRARIES = (
 
 
 GPUS = Path("/proc/driver/nvidia/gpus")
-CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def environment() -> dict[str, str]:
@@ -47,29 +44,6 @@ def processor() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return models[0] if models else platform.processor() or platform.machine()
-
-
-def memory_limit() -> int:
-    """Bytes of memory that this machine, or the container that this runs in, allows for all its processes."""
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    try:
-        return min(total, int(CGROUP_LIMIT.read_text()))
-    except (OSError, ValueError):  # no control group, or `max`
-        return total
-
-
-def allocate_within(limit: int) -> None:
-    """Let an allocation beyond a limit fail: a batch that cannot fit is cut before the system kills the process.
-
-    A driver of GPUs reserves more than it uses, so nothing is limited where there is one.
-
-    Args:
-        limit: in bytes, of the data of this process.
-    """
-    if not GPUS.exists():
-        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-        soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-        resource.setrlimit(resource.RLIMIT_DATA, (soft, hard))
 
 
 def as_text(known: dict[str, str]) -> str:

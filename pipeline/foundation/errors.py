@@ -47,7 +47,7 @@ def one_paragraph_errors(main: Callable[..., None]) -> Callable[..., None]:
 
     @functools.wraps(main)
     def command(*args: object, **kwargs: object) -> None:
-        _replace_what_cannot_be_shown()
+        replace_what_cannot_be_shown()
         try:
             main(*args, **kwargs)
             if sys.stdout is not None:
@@ -117,7 +117,7 @@ def _peak() -> str:
     return f"This process has held {peak / 1e9:.1f} GB; close other programs, or lower batch sizes in params.yaml."
 
 
-def _replace_what_cannot_be_shown() -> None:
+def replace_what_cannot_be_shown() -> None:
     """A table has characters that not every terminal has: one is lost, not a finished stage."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -38,7 +38,13 @@ LEARNERS = Path(__file__).parent
 PREDICT = 512  # drawings predicted at a time
 DROPOUT = 3  # separates the random streams of dropout, one per device, from those of the batches
 # In a RuntimeError of torch; the last is oneDNN's.
-SHORT_OF_MEMORY = ("can't allocate memory", "CUDA error: out of memory", "ALLOC_FAILED", "could not create a primitive")
+SHORT_OF_MEMORY = (
+    "can't allocate memory",
+    "CUDA error: out of memory",
+    "ALLOC_FAILED",
+    "bad_alloc",
+    "create a primitive",
+)
 Found = TypeVar("Found")
 
 # A network thread that waits for another spins for microseconds, not milliseconds, then frees its core for the encoders

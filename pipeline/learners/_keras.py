@@ -160,7 +160,7 @@ class KerasLearner(Learner):
 
     def out_of_memory(self, error: Exception) -> bool:
         # By name, so that no framework is loaded for this test: ResourceExhaustedError is TensorFlow's.
-        named = type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError")
+        named = type(error).__name__ in ("ResourceExhaustedError", "OutOfMemoryError", "MemoryError")
         return named or any(said in str(error) for said in SHORT_OF_MEMORY)
 
     def set_micro_batches(self, count: int) -> None:

@@ -220,7 +220,8 @@ class TorchLearner(Learner):
             tracked[name].copy_(tensor)
 
     def out_of_memory(self, error: Exception) -> bool:
-        return isinstance(error, torch.OutOfMemoryError) or any(said in str(error) for said in SHORT_OF_MEMORY)
+        named = isinstance(error, torch.OutOfMemoryError | MemoryError)
+        return named or any(said in str(error) for said in SHORT_OF_MEMORY)
 
     def set_micro_batches(self, count: int) -> None:
         self.micro_batches = count

@@ -30,6 +30,7 @@ FIRST = 3  # first rows that are checked to identify a file
 SEARCHED = 100  # most rows searched for a drawing that shows whether the file is raw
 BLOCK = 2**22  # bytes read at a time
 LINE_FEED = ord("\n")
+LEAST_WRITTEN = 0.25  # bytes on disk while folds are written, per byte of text that is read
 LONGEST_LINE = 2**24  # bytes; a longer line is not a row
 
 
@@ -50,6 +51,16 @@ class RawFile(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+
+def least_written(raw: RawFile) -> int:
+    """The least number of bytes that the shuffle writes for a file, in part files and shards together."""
+    if raw.member:
+        with zipfile.ZipFile(raw.path) as packed:
+            text = packed.getinfo(raw.member).file_size
+    else:
+        text = raw.path.stat().st_size  # of a .gz, less than its text
+    return int(LEAST_WRITTEN * text)
 
 
 class Layout(NamedTuple):

@@ -115,6 +115,13 @@ class Stack:
         return sorted(self.metalearners)
 
     @property
+    def bytes_needed(self) -> int:
+        """The least that stacking takes on disk: all predictions, and those of a layer that is kept in a file."""
+        numbers = (len(self.rows) + len(self.rows.test_key_ids)) * self.num_words
+        rows = len(self.rows) if not self.dense else 0
+        return 2 * numbers * (len(self.names) + 1) + 4 * rows * self.num_words * len(self.names)
+
+    @property
     def scratch(self) -> Path:
         """A folder for temporary files."""
         return self.folder / "scratch"

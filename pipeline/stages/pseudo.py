@@ -5,7 +5,9 @@ from __future__ import annotations
 import argparse
 
 from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.memory import watched
 from pipeline.foundation.params import load_params
+from pipeline.training.fitting import less_memory
 from pipeline.training.pseudo import pseudo
 
 
@@ -16,7 +18,9 @@ def main() -> None:
     parser.add_argument("learner", help="one that pseudo.learners of params.yaml names")
     parser.add_argument("held_out", type=int, help="the fold to leave out and predict")
     arguments = parser.parse_args()
-    pseudo(load_params(), arguments.learner, arguments.held_out)
+    name, held_out = arguments.learner, arguments.held_out
+    with watched(f"pseudo {name} {held_out}", less_memory(name)):
+        pseudo(load_params(), name, held_out)
 
 
 if __name__ == "__main__":

@@ -9,12 +9,14 @@ from tempfile import TemporaryDirectory
 
 from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.contents import seal
+from pipeline.foundation.disk import check_space
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.logs import note
-from pipeline.foundation.params import load_params
+from pipeline.foundation.memory import watched
+from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
 from pipeline.raw.corrections import CORRECTIONS, check_found, corrections_of
-from pipeline.raw.files import layout_of, test_file, training_files
+from pipeline.raw.files import layout_of, least_written, test_file, training_files
 from pipeline.raw.folds import (
     check_counts,
     check_every_word,
@@ -26,18 +28,20 @@ from pipeline.raw.folds import (
 from pipeline.raw.readers import check_alike, read_files
 from pipeline.raw.spill import Parts
 
+TOO_LARGE = "make room there, or name fewer words in shuffle.words of params.yaml"
+LESS_MEMORY = "lower threads in params.yaml, each of which holds a block of rows, or raise shuffle.shards"
 
-@one_paragraph_errors
-def main() -> None:
-    """Shuffle the raw files that params.yaml names into folds/."""
-    argparse.ArgumentParser(prog="python -m pipeline.stages.shuffle", description=main.__doc__).parse_args()
-    params, start = load_params(), time.monotonic()
+
+def shuffle(params: Params) -> None:
+    """Write the folds of a profile, and the seconds that it took to logs/."""
+    start = time.monotonic()
     words, files = training_files(params)
     corrected = corrections_of(params.data.folder, words, every=params.shuffle.words == "all")
     files.append(test_file(params, len(files)))
     layouts = [layout_of(raw) for raw in files]
     timed = check_alike(files, layouts)
     layouts = [layout._replace(timed=timed) for layout in layouts]
+    check_space(places().folds, sum(map(least_written, files)), "the shuffle", TOO_LARGE)
     with whole_folder(places().folds) as folder:
         with TemporaryDirectory(dir=folder) as spilled:
             with Parts(Path(spilled), timed) as parts:
@@ -55,6 +59,14 @@ def main() -> None:
         write_summary(folder, words, counts, test_rows, reasons)
         seal(folder, folder.glob("*.*"))  # the summary has the hashes of the shards
     note(places().logs / "shuffle.json", {"seconds": round(time.monotonic() - start, 3)})
+
+
+@one_paragraph_errors
+def main() -> None:
+    """Shuffle the raw files that params.yaml names into folds/."""
+    argparse.ArgumentParser(prog="python -m pipeline.stages.shuffle", description=main.__doc__).parse_args()
+    with watched("shuffle", LESS_MEMORY):
+        shuffle(load_params())
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ from rich.console import Console
 from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.contents import seal
+from pipeline.foundation.disk import check_space
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.logs import note
-from pipeline.foundation.params import load_params
+from pipeline.foundation.memory import watched
+from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
 from pipeline.predictions.cache import read_learner
 from pipeline.stacking import leaks
@@ -27,14 +29,13 @@ from pipeline.stacking.scoreboard import (
 )
 from pipeline.stacking.super_learner import Stack, limit_threads, load_metalearners
 
+TOO_LARGE = "make room there, or lower oof.max_rows or name fewer stack.metalearners in params.yaml"
+LESS_MEMORY = "lower oof.max_rows or stack.dense_rows in params.yaml, or name fewer stack.metalearners"
 
-@one_paragraph_errors
-def main() -> None:
-    """Stack the base learners that params.yaml names and write models/<profile>/meta."""
-    argparse.ArgumentParser(
-        description="Stack the cached predictions of the learners that params.yaml names."
-    ).parse_args()
-    params, words = load_params(), load_words(places().folds)
+
+def stack(params: Params) -> None:
+    """Stack the base learners; write the SuperLearner's folder, and the seconds that it took to logs/."""
+    words = load_words(places().folds)
     limit_threads(params.threads)
     metalearners = load_metalearners(params, len(words))
     rows = read_rows(params)
@@ -45,7 +46,7 @@ def main() -> None:
     for learner in learners:
         leaks.check_learner(learner, rows, words, digests)
     with whole_folder(places().meta) as folder:
-        stacked = Stack(
+        stacking = Stack(
             [cached(name, params) for name in names],
             metalearners,
             rows,
@@ -53,13 +54,25 @@ def main() -> None:
             folder,
             calibrate=params.stack.calibrate,
             dense=len(rows) <= params.stack.dense_rows,
-        ).stacked()
+        )
+        check_space(places().meta, stacking.bytes_needed, "stacking", TOO_LARGE)
+        stacked = stacking.stacked()
         table = score_table(learners, stacked.oof, rows)
         write_scores(folder, stacked, rows, words, table, names)
         seal(folder)
     print_table(table, weights_by_name(stacked.models, names)[SUPER], Console(width=120))
     print_calibration(stacked.calibration, Console(width=120))
     note(places().logs / "stack" / "seconds.json", stacked.seconds)
+
+
+@one_paragraph_errors
+def main() -> None:
+    """Stack the base learners that params.yaml names and write models/<profile>/meta."""
+    argparse.ArgumentParser(
+        description="Stack the cached predictions of the learners that params.yaml names."
+    ).parse_args()
+    with watched("stack", LESS_MEMORY):
+        stack(load_params())
 
 
 if __name__ == "__main__":

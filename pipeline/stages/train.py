@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 
 from pipeline.foundation.errors import one_paragraph_errors
+from pipeline.foundation.memory import watched
 from pipeline.foundation.params import Params, load_params
-from pipeline.training.fitting import fit_and_predict, open_folds, others, ready_learner
+from pipeline.training.fitting import fit_and_predict, less_memory, open_folds, others, ready_learner
 
 
 def train(params: Params, name: str, held_out: int) -> None:
     """Fit learner `name` on all folds except `held_out`; cache its predictions in models/<profile>/base/<name>/."""
-    learner = ready_learner(params, name, held_out)
-    fit_and_predict(learner, open_folds(others(params.folds, held_out)), params, name, held_out)
+    with watched(f"train {name} {held_out}", less_memory(name)):
+        learner = ready_learner(params, name, held_out)
+        fit_and_predict(learner, open_folds(others(params.folds, held_out)), params, name, held_out)
 
 
 @one_paragraph_errors

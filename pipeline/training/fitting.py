@@ -18,7 +18,8 @@ from pipeline.drawings.encodings import set_threads
 from pipeline.drawings.shards import SUMMARY, TEST, Shards, open_shards
 from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import alone, file_hash, whole_file, whole_folder
-from pipeline.foundation.environment import allocate_within, memory_limit, versions
+from pipeline.foundation.disk import check_space
+from pipeline.foundation.environment import versions
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.fingerprints import project
 from pipeline.foundation.logs import luxury, note
@@ -29,6 +30,7 @@ from pipeline.predictions.cache import cached_share, model_folder, write_predict
 from pipeline.training.checkpoints import Checkpoint
 
 LIBRARIES = ("keras", "numba", "numpy", "tensorflow", "tensorflow-cpu", "torch")  # that a step depends on, if installed
+TOO_LARGE = "make room there, or lower oof.max_rows in params.yaml"
 
 
 def others(folds: list[int], held_out: int) -> list[int]:
@@ -40,6 +42,14 @@ def others(folds: list[int], held_out: int) -> list[int]:
     if held_out not in folds:
         raise SketchstackError(f"no fold {held_out}; params.yaml has folds {', '.join(map(str, folds))}.")
     return [fold for fold in folds if fold != held_out]
+
+
+def less_memory(name: str) -> str:
+    """What to do when training a learner takes too much memory."""
+    return (
+        f"raise learners.{name}.training.micro_batches in params.yaml, which takes less memory and restarts the "
+        f"training, or close other programs and run the same command again, which resumes from the last resume point"
+    )
 
 
 def open_folds(folds: list[int]) -> Shards:
@@ -75,12 +85,13 @@ def fit_and_predict(
             hashes is refused.
     """
     set_threads(params.threads)
-    allocate_within(memory_limit())
     words, held_out_rows, test_rows = (
         load_words(places().folds),
         open_folds([held_out]),
         open_shards([places().folds / TEST]),
     )
+    rows = cached_share(len(held_out_rows), params) + len(test_rows)
+    check_space(model_folder(name, held_out), 2 * rows * len(words), f"caching the predictions of {name}", TOO_LARGE)
     learner.launch(params.devices)
     checkpoint = _checkpoint(params, name, held_out, made_from or {})
     if learner.rank > 0:
