@@ -279,8 +279,8 @@ def _operation(event: str, arguments: tuple[Any, ...]) -> str | None:
 
 
 def _in_project(path: str) -> str:
-    """A path inside the project; of an unfinished artefact, with the folders that its name below .partial/ stands for."""
-    name = path.removeprefix(f"{os.getcwd()}/")
+    """A path inside the project; of an unfinished artefact, with the folders that its name stands for."""
+    name = path.removeprefix(f"{Path.cwd()}/")
     return name.replace("--", "/") if name.startswith(".partial/") else name
 
 

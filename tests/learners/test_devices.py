@@ -238,6 +238,7 @@ def test_a_device_that_is_not_the_first_writes_nothing(tmp_path, monkeypatch, ca
     from pipeline.learners._torch import TorchLearner
 
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("LOCAL_RANK", "1")  # as torch sets it for each copy
     Path("params.yaml").write_text("profile: synthetic\n")
     write_two_epochs(tmp_path)
     before = set(tmp_path.rglob("*"))
