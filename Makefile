@@ -1,6 +1,6 @@
 # Sketchstack. `make` without a target lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup repro test lint tune experiments bench bench-data bench-train bench-effects bench-gpu bench-plain bench-kills bench-stack bench-coverage bench-report bench-scores submit reproduce compare report data profile
+.PHONY: help setup chaos repro test lint tune experiments bench bench-data bench-train bench-effects bench-gpu bench-plain bench-kills bench-stack bench-coverage bench-report bench-scores submit reproduce compare report data profile
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON := .venv/bin/python
@@ -84,6 +84,9 @@ bench-gpu: $(INSTALLED) ## on a machine with a GPU: drawings/s at the kaggle pro
 
 bench-plain: $(INSTALLED) ## plain baselines with the training time of a learner of the mini profile: LEARNER=strokenet
 	@$(PYTHON) -m bench.plain $(call needed,LEARNER,make bench-plain LEARNER=strokenet)
+
+chaos: $(INSTALLED) ## kills, full disks, damage, odd environments, a broken Kaggle: what a small run survives (an hour)
+	@$(PYTHON) -m bench.chaos
 
 bench-kills: $(INSTALLED) ## kill and resume every learner many times, and compare the bytes
 	@$(PYTHON) -m bench.kills

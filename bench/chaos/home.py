@@ -91,6 +91,7 @@ def new_project(place: Path) -> None:
     params["synthesize"] |= {"train_rows": 24, "test_rows": 6}
     params["checkpoints"] |= {"seconds": 0.2}
     params["pseudo"]["learners"] = []
+    params["submit"]["competition"] = "doodles"
     params["stack"]["metalearners"] = ["arithmetic_mean", "geometric_mean", "convex_weights", "logistic"]
     for name in params["ensemble"]:
         params["learners"][name]["training"]["epochs"] = 2

@@ -42,15 +42,13 @@ def _lock_is_written() -> Callable[[Path], bool]:
 
 MOMENTS: dict[str, Callable[[], Callable[[Path], bool]]] = {
     "while dvc.lock is written": _lock_is_written,
-    "while shards are written": lambda: _appears(".partial/folds/*/fold*/*", "folds/.*.partial/fold*/*"),
-    "while a resume point is written": lambda: _appears(".partial/checkpoints/*/*/*", "checkpoints/*/*/.*.partial"),
-    "while predictions are written": lambda: _appears(
-        ".partial/models/*/base/*/*/oof.npy", "models/*/base/*/.*.partial/oof.npy"
-    ),
-    "while the stack is written": lambda: _appears(".partial/models/*/meta/rows.npy", "models/*/.meta.partial/*"),
-    "between two renames": lambda: _appears(".partial/**/*former*", "models/**/*former*", "folds/*former*"),
-    "while submissions are written": lambda: _appears("submissions/*/*.csv", ".partial/submissions/*/*"),
-    "while the report is written": lambda: _appears(".partial/reports/*/*", "reports/*/.*.partial"),
+    "while shards are written": lambda: _appears(".partial/folds--*/fold*/*"),
+    "while a resume point is written": lambda: _appears(".partial/checkpoints--*"),
+    "while predictions are written": lambda: _appears(".partial/models--*--base--*/oof.npy"),
+    "while the stack is written": lambda: _appears(".partial/models--*--meta/rows.npy"),
+    "between two renames": lambda: _appears(".partial/*.former"),
+    "while submissions are written": lambda: _appears(".partial/submissions--*/*.csv"),
+    "while the report is written": lambda: _appears(".partial/reports--*"),
     "while DVC holds its locks": lambda: _appears(".dvc/tmp/rwlock"),
 }
 

@@ -19,6 +19,7 @@ from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.memory import limit, oom_kills
 from pipeline.foundation.params import Params, load_params
 from pipeline.predictions.unused import set_aside
+from pipeline.submissions.others import move_others
 
 
 def killed_for_memory(kills: int) -> str:
@@ -51,6 +52,7 @@ def put_right(params: Params) -> None:
     """Restore what a killed run has left damaged, take away what is unfinished or no longer named, and say so."""
     done = [restore_lock(), restore_rwlock(), *tidy()]
     done += [f"moved {folder}, which params.yaml no longer names, to {place}" for folder, place in set_aside(params)]
+    done += [f"moved {path} to {place}: DVC empties the folder where it was" for path, place in move_others()]
     for line in filter(None, done):
         print(line, flush=True)
 

@@ -32,9 +32,9 @@ from pipeline.predictions.bootstrap import interval, resampled_means
 from pipeline.predictions.metrics import CHUNK, GUESSES, precision_at_3, top3
 from pipeline.submissions.balance import balanced_guesses, check_drawable, draw_evenly, gains, uniform
 from pipeline.submissions.files import check_submission, known_words, read_manifests, sample_key_ids, write_submission
+from pipeline.submissions.others import RANKING, others
 from pipeline.submissions.sources import BALANCED, COMBINATIONS, Source, StackedRows, open_sources, read_stacked_rows
 
-RANKING = "ranking.csv"
 BEST = 3  # number of submissions to mark
 DRAWS = 5  # draws that measure the gain of balancing
 RESAMPLES = 2000  # bootstrap samples per interval
@@ -203,27 +203,10 @@ def made_from(source: Source, params: Params) -> dict[str, Any]:
 
 def keep_others(former: Path, folder: Path) -> None:
     """Copy what is not of an earlier run: a submission of one's own stays; one that has left the ensemble goes."""
-    ours = {RANKING, *(f"{name}{ending}" for name in _names_written(former) for ending in (".csv", ".json"))}
-    for path in sorted(former.glob("*")):
-        if path.name not in ours and not (folder / path.name).exists():
+    for path in others(former):
+        if not (folder / path.name).exists():
             copy = shutil.copytree if path.is_dir() else shutil.copy2
             copy(path, folder / path.name)
-
-
-def _names_written(folder: Path) -> set[str]:
-    """The names of submissions that have a manifest or a line in the ranking: one of the two may be damaged."""
-    ranking = folder / RANKING
-    lines = ranking.read_text(encoding="utf-8", errors="replace").splitlines()[1:] if ranking.is_file() else []
-    ranked = {line.split(",")[1] for line in lines if line.count(",") > 1}
-    return ranked | {path.stem for path in folder.glob("*.json") if path.is_file() and _is_manifest(path)}
-
-
-def _is_manifest(path: Path) -> bool:
-    try:
-        found = json.loads(path.read_bytes())
-    except ValueError:
-        return False
-    return isinstance(found, dict) and {"name", "rank", "sha256"} <= found.keys()
 
 
 def write_ranking(folder: Path, manifests: list[dict[str, Any]]) -> None:

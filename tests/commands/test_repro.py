@@ -59,3 +59,16 @@ def test_dvc_leaves_raw_files_of_people_s_own_to_the_stage(toy):
     subprocess.run(REPRO, env=ENVIRONMENT, capture_output=True, check=False)
     assert Path("seen").read_text() == "mine.csv\n"
     assert Path("out/mine.csv").read_text() == "mine"
+
+
+def test_a_submission_of_one_s_own_is_moved_where_dvc_empties_nothing(toy):
+    submissions = Path("submissions/synthetic")
+    submissions.mkdir(parents=True)
+    manifest = '{"name": "lstm", "rank": 1, "sha256": "0"}'
+    for name, text in {"lstm.csv": "ours", "lstm.json": manifest, "ranking.csv": "ours", "mine.csv": "mine"}.items():
+        (submissions / name).write_text(text)
+    Path("submissions/mine.csv").write_text("an earlier one")
+    said = subprocess.run(REPRO, env=ENVIRONMENT, capture_output=True, text=True, check=False).stdout
+    assert "moved submissions/synthetic/mine.csv to submissions/mine.1.csv: DVC empties the folder where it was" in said
+    assert Path("submissions/mine.1.csv").read_text() == "mine"
+    assert sorted(path.name for path in submissions.iterdir()) == ["lstm.csv", "lstm.json", "ranking.csv"]
