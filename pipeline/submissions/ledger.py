@@ -53,6 +53,7 @@ class Entry:
 
 
 COLUMNS = tuple(field.name for field in fields(Entry))
+FIRST_COLUMNS = COLUMNS[:12]  # that every ledger has had
 
 
 def _line(values: tuple[str, ...]) -> str:
@@ -62,7 +63,7 @@ def _line(values: tuple[str, ...]) -> str:
 
 
 def read_ledger(path: Path = LEDGER) -> list[Entry]:
-    """All entries, oldest first; empty if there is no ledger.
+    """All entries, oldest first; empty if there is no ledger. A field that is newer than the file is empty.
 
     Raises:
         SketchstackError: the file is not a ledger.
@@ -71,13 +72,15 @@ def read_ledger(path: Path = LEDGER) -> list[Entry]:
         return []
     with path.open(encoding="utf-8", newline="") as file:
         lines = list(csv.reader(file))
-    broken = [number for number, line in enumerate(lines, 1) if len(line) != len(COLUMNS)]
-    if not lines or tuple(lines[0]) != COLUMNS or broken:
+    header = lines[0] if lines else []
+    broken = [number for number, line in enumerate(lines, 1) if len(line) != len(header)]
+    if not header or not set(FIRST_COLUMNS) <= set(header) <= set(COLUMNS) or broken:
         raise SketchstackError(
             f"{path} line {broken[0] if broken else 1} does not have the columns of the ledger, {','.join(COLUMNS)}"
             f"; restore the file with `git checkout {path}`."
         )
-    return [Entry(*map(cell_text, line)) for line in lines[1:]]
+    unknown = dict.fromkeys(COLUMNS, "")
+    return [Entry(**unknown | dict(zip(header, map(cell_text, line), strict=True))) for line in lines[1:]]
 
 
 def record(entry: Entry, path: Path = LEDGER) -> Entry | None:

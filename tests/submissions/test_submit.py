@@ -677,6 +677,16 @@ def test_a_name_like_a_formula_is_none_in_the_ledger_and_comes_back(tmp_path):
     assert read_ledger(tmp_path / "ledger.csv") == [entry]
 
 
+def test_a_ledger_from_before_a_new_column_is_read_and_gets_it_with_the_next_line(tmp_path, monkeypatch):
+    path, older = tmp_path / "ledger.csv", COLUMNS[:-1]
+    path.write_text("\n".join([",".join(older), *[",".join(ENTRY.line.split(",")[:-1])], ""]))
+    monkeypatch.setattr("pipeline.submissions.ledger.FIRST_COLUMNS", older)
+    assert read_ledger(path) == [replace(ENTRY, private="")]
+    record(replace(ENTRY, sha256="another"), path)
+    assert path.read_text().splitlines()[0] == ",".join(COLUMNS)
+    assert len(read_ledger(path)) == 2
+
+
 def test_a_broken_ledger_is_not_written_over(tmp_path):
     path = tmp_path / "ledger.csv"
     record(ENTRY, path)
