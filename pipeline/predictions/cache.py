@@ -123,7 +123,7 @@ def read_predictions(folder: Path, *, words: Words, learner_hash: str) -> FoldPr
         opened = open_predictions(folder)
         oof, test, rows, hashes = opened.oof, opened.test, opened.rows, opened.metrics["hashes"]
         int(opened.metrics["trained_on"], 16)
-    except (OSError, EOFError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError, TypeError) as error:
         raise SketchstackError(f"{folder} holds no complete predictions ({error}); {remedy}") from None
     check_sealed(folder)
     for name in FILES:

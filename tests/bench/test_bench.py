@@ -233,7 +233,7 @@ def test_make_runs_every_benchmark():
     loops = re.findall(r"for name in ([a-z_ ]+); do \$\(PYTHON\) -m bench\.\$\$name", makefile)
     alone = set(re.findall(r"\$\(PYTHON\) -m bench\.([a-z_]+)", makefile))
     assert sorted([*" ".join(loops).split(), *alone]) == sorted(
-        path.stem
-        for path in (ROOT / "bench").glob("*.py")
+        path.parent.name if path.stem == "__main__" else path.stem
+        for path in [*(ROOT / "bench").glob("*.py"), *(ROOT / "bench").glob("*/__main__.py")]
         if "\ndef main(" in path.read_text() and not path.stem.endswith("_once")
     )

@@ -126,10 +126,11 @@ def test_a_file_that_is_cut_short_is_refused(tmp_path, name):
     assert "holds no complete predictions" in refusal(tmp_path)
 
 
-def test_metrics_without_hashes_are_refused(tmp_path):
+@pytest.mark.parametrize("text", ["{}", "null", "[1]", '{"hashes": null}', '{"hashes": {}, "trained_on": 7}', '"x"'])
+def test_metrics_without_hashes_are_refused(tmp_path, text):
     write(tmp_path)
-    (tmp_path / "metrics.json").write_text("{}")
-    assert "holds no complete predictions ('hashes')" in refusal(tmp_path)
+    (tmp_path / "metrics.json").write_text(text)
+    assert f"{tmp_path} holds no complete predictions" in refusal(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,13 @@ MARK = "sha256 {}"
 
 def begin(**options):
     """Start `sketchstack submit beta` in a process of its own."""
-    command = [os.environ["TEST_PYTHON"], "-c", SEND, sys.executable]
+    # A shell lets what it starts in the background ignore Ctrl-C, and these tests with it.
+    command = ["env", "--default-signal=INT", os.environ["TEST_PYTHON"], "-c", SEND, sys.executable]
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen(
-        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options
-    )
+        command, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        **options,
+    )  # fmt: skip
 
 
 @pytest.fixture(autouse=True)
