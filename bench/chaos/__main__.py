@@ -90,20 +90,21 @@ def show(tries: Sequence[Try]) -> None:
     console.print(f"{hardware()}.", style="dim")
 
 
-def record(tries: Sequence[Try], seed: int, folder: Path = RESULTS) -> Path:
+def record(tries: Sequence[Try], seed: int, share: float, folder: Path = RESULTS) -> Path:
     """Write every try to chaos.json and the table to chaos.md."""
     about = {
         "benchmark": "chaos",
-        "command": "python -m bench.chaos",
+        "command": f"python -m bench.chaos --seed {seed} --share {share:g}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
         "commit": commit(),
         "machine": machine(),
         "seed": seed,
+        "share": share,
     }
     with whole_file(folder / "chaos.json") as file:
         rows = [{**asdict(each), "seconds": round(each.seconds, 1)} for each in tries]
         file.write_text(json.dumps({**about, "rows": rows}, indent=1) + "\n", encoding="utf-8")
-    how = f"`make chaos`, seed {seed}, commit {about['commit']}. {hardware()}."
+    how = f"`python -m bench.chaos --seed {seed} --share {share:g}`, commit {about['commit']}. {hardware()}."
     lines = ["# What a small run survives", "", how, ""]
     lines += ["| kind | tries | held | failed | minutes |", "|---|--:|--:|--:|--:|"]
     for kind, *numbers, minutes in summary(tries):
@@ -117,7 +118,7 @@ def record(tries: Sequence[Try], seed: int, folder: Path = RESULTS) -> Path:
 
 @one_paragraph_errors
 def main() -> None:
-    """Try what a small run survives; all kinds in full are recorded."""
+    """Try what a small run survives; a run of all kinds is recorded."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)} (all)")
     parser.add_argument("--share", type=float, default=1.0, help="of the tries (%(default)s)")
@@ -131,8 +132,8 @@ def main() -> None:
     with scratch_folder(asked.scratch) as scratch:
         tries = chaos(scratch, kinds, asked.share, asked.seed, asked.only)
     show(tries)
-    if kinds == list(KINDS) and asked.share == 1 and not asked.only:
-        print(f"Recorded in {os.path.relpath(record(tries, asked.seed))}.")
+    if kinds == list(KINDS) and not asked.only:
+        print(f"Recorded in {os.path.relpath(record(tries, asked.seed, asked.share))}.")
     if failed := [each.name for each in tries if not each.held]:
         raise SketchstackError(f"{len(failed)} tries failed: {'; '.join(failed[:20])}.")
 
