@@ -17,7 +17,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-from bench.chaos import damage, disks, environments, kaggle, kills
+from bench.chaos import commands, damage, disks, environments, kaggle, kills
 from bench.chaos.home import finished_project
 from bench.chaos.tries import Plan, Try
 from bench.competition import scratch_folder
@@ -25,8 +25,22 @@ from bench.tables import RESULTS, WIDTH, commit, hardware, machine
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 
-KINDS = {"kills": kills, "disks": disks, "damage": damage, "environments": environments, "kaggle": kaggle}
-TRIES = {"kills": 204, "disks": 50, "damage": 90, "environments": 40, "kaggle": 30}  # an hour on two cores
+KINDS = {
+    "kills": kills,
+    "commands": commands,
+    "disks": disks,
+    "damage": damage,
+    "environments": environments,
+    "kaggle": kaggle,
+}
+TRIES = {
+    "kills": 204,
+    "commands": 18,
+    "disks": 50,
+    "damage": 90,
+    "environments": 40,
+    "kaggle": 30,
+}  # an hour on two cores
 
 
 def planned(project: Path, kinds: Sequence[str], share: float, seed: int) -> Iterator[Plan]:

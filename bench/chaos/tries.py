@@ -17,7 +17,7 @@ class Try:
     """What became of one try.
 
     Attributes:
-        kind: kills, disks, damage, environments, kaggle.
+        kind: kills, commands, disks, damage, environments, kaggle.
         name: what was done, in words.
         faults: what did not hold; none if all did.
         seconds: it took.
