@@ -258,7 +258,7 @@ def test_the_stage_trains_on_two_devices_and_writes_once(tmp_path):
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("lstm fold 0: MAP@3") == 1
     written = {path.name for path in (tmp_path / "models/synthetic/base" / "lstm" / "fold0").iterdir()}
-    assert written == {"weights.safetensors", "oof.npy", "test.npy", "rows.npy", "metrics.json"}
+    assert written == {"weights.safetensors", "oof.npy", "test.npy", "rows.npy", "metrics.json", "contents.json"}
     curve = (tmp_path / "models/synthetic/curves" / "lstm" / "fold0.csv").read_text().splitlines()
     assert len(curve) == 3
     assert not list((tmp_path / "checkpoints/synthetic").rglob("*.safetensors"))

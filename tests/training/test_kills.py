@@ -15,7 +15,7 @@ from pipeline.learners._base import available
 from tests.toy import RESUME_POINTS, write_project
 
 pytestmark = pytest.mark.slow
-FILES = {"weights.safetensors", "oof.npy", "test.npy", "rows.npy", "metrics.json"}
+FILES = {"weights.safetensors", "oof.npy", "test.npy", "rows.npy", "metrics.json", "contents.json"}
 
 
 @pytest.mark.parametrize("learner", available())
