@@ -55,16 +55,36 @@ def restore_lock() -> str:
 
 
 def restore_rwlock() -> str:
-    """Remove DVC's table of locks where a kill has left it unreadable and no DVC runs; what was done.
+    """Remove DVC's table of locks where a kill has left it unreadable, or to processes that have ended; what was done.
+
+    DVC drops locks of processes that are gone, but takes one that nobody has waited for (a zombie, as in a container
+    whose first process does not) for alive, and would refuse to run until someone removes the file.
 
     Raises:
         SketchstackError: another DVC runs.
     """
-    if not os.path.lexists(RWLOCK) or _is_rwlock(_read(RWLOCK)):
+    text = _read(RWLOCK)
+    if os.path.lexists(RWLOCK) and _is_rwlock(text) and any(map(_is_zombie, _holders(text))):
+        remove(RWLOCK)
+        return f"{RWLOCK} was held by a process that was killed and is removed."
+    if not os.path.lexists(RWLOCK) or _is_rwlock(text):
         return ""
     _check_no_dvc_runs(RWLOCK)
     remove(RWLOCK)
     return f"{RWLOCK} was damaged (a run was killed while DVC wrote it) and is removed."
+
+
+def _holders(text: bytes) -> set[int]:
+    """The processes that hold a lock of DVC's table; none where one of them lives."""
+    found = json.loads(text)
+    readers = [each for group in found.get("read", {}).values() for each in group]
+    processes = {int(each["pid"]) for each in [*found.get("write", {}).values(), *readers]}
+    return processes if all(_is_zombie(each) or not Path(f"/proc/{each}").exists() for each in processes) else set()
+
+
+def _is_zombie(process: int) -> bool:
+    """Whether a process has ended, and no one has waited for it."""
+    return _read(Path(f"/proc/{process}/stat")).rpartition(b")")[2].split()[:1] == [b"Z"]
 
 
 def keep_lock() -> None:

@@ -1,6 +1,7 @@
 """What a killed DVC leaves damaged is restored, and the work of the run is not lost: real DVC, toy stages."""
 
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -164,6 +165,18 @@ def test_a_whole_table_of_locks_stays(toy):
     dvc.RWLOCK.write_text(text)
     assert dvc.restore_rwlock() == ""
     assert dvc.RWLOCK.read_text() == text
+
+
+def test_locks_of_a_killed_process_that_nobody_has_waited_for_are_dropped(toy):
+    with subprocess.Popen(["sleep", "60"]) as process:
+        held = json.dumps({"write": {str(toy / "one"): {"pid": process.pid, "cmd": "dvc repro"}}, "read": {}})
+        dvc.RWLOCK.write_text(held)
+        assert dvc.restore_rwlock() == "", "it lives"
+        process.kill()
+        while Path(f"/proc/{process.pid}/stat").read_text().split()[2] != "Z":
+            time.sleep(0.01)
+        assert "was held by a process that was killed" in dvc.restore_rwlock()
+        assert dvc.run_dvc(["-q", "--force"]) == 0
 
 
 def test_a_table_of_locks_is_left_alone_while_dvc_runs(toy):

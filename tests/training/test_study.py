@@ -250,7 +250,7 @@ def test_a_trial_that_fails_to_build_crashes_or_diverges_is_recorded_with_its_re
     *complete, heads, dies, fills, diverges, blind, alike = the_study(home).trials
     assert {trial.state for trial in complete} == {TrialState.COMPLETE}
     assert "5 heads do not divide 12" in heads.user_attrs["reason"]
-    assert "its process ended with -9" in dies.user_attrs["reason"]
+    assert "its process ended with exit code -9" in dies.user_attrs["reason"]
     assert "MemoryError: cannot hold 10 EiB" in fills.user_attrs["reason"]
     assert "training diverged in epoch 1" in diverges.user_attrs["reason"]
     assert blind.user_attrs["reason"] == "pruned: below the median of the trials before it"
