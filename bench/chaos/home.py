@@ -72,7 +72,8 @@ def started(home: Path, words: Sequence[str], changes: Mapping[str, str | None] 
     # What runs in the background of a shell ignores Ctrl-C, and under nohup a hang-up: a try must not.
     return subprocess.Popen(
         ["/usr/bin/env", "--default-signal=INT,HUP", *words], cwd=home, env=environment(changes),
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", start_new_session=True,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        text=True, errors="replace", start_new_session=True,
     )  # fmt: skip
 
 
