@@ -1,6 +1,6 @@
 """Set aside fitted models that params.yaml no longer names.
 
-They go to models/<profile>/unused, from where they can be moved back; `--remove` deletes what is there.
+They go to models/<profile>/unused, from where they can be moved back; `--remove` deletes that folder.
 """
 
 from __future__ import annotations

@@ -14,7 +14,6 @@ import fcntl
 import os
 import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +24,7 @@ import yaml
 
 from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.commandline import Parser
-from pipeline.foundation.environment import environment, from_text
+from pipeline.foundation.environment import environment, from_text, tools_path
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.nested import changed, flattened
 from pipeline.foundation.places import PARAMS, places
@@ -157,9 +156,8 @@ def bring_raw_files(tree: Path, root: Path) -> None:
 
 def _surroundings() -> dict[str, str]:
     """The environment variables of a command, this environment's tools first on the PATH."""
-    tools = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("GIT_", "DVC_"))}
-    return {**kept, "PATH": tools}
+    return {**kept, "PATH": tools_path()}
 
 
 def run(command: list[str], folder: Path) -> str:

@@ -14,6 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain, count
 from pathlib import Path
 from typing import IO
 
@@ -190,6 +191,18 @@ def remove(path: Path) -> None:
             f"{path} is left of a run that was stopped, and cannot be removed ({error.strerror or error}); remove it "
             f"by hand."
         ) from None
+
+
+def move_aside(path: Path, wanted: Path) -> Path:
+    """Move a file or folder to a place, with a number in its name where that is taken, and return where it went.
+
+    The place may be on another disk than a link led to.
+    """
+    numbered = (wanted.with_name(f"{wanted.stem}.{number}{wanted.suffix}") for number in count(1))
+    free = next(place for place in chain([wanted], numbered) if not place.exists())
+    free.parent.mkdir(parents=True, exist_ok=True)
+    shutil.move(path, free)
+    return free
 
 
 def reserve(file: IO[bytes], size: int) -> None:

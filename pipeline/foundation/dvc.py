@@ -17,6 +17,7 @@ from typing import IO, Any
 import yaml
 
 from pipeline.foundation.artefacts import remove, sign, whole_file
+from pipeline.foundation.environment import tools_path
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.git import git
 
@@ -63,28 +64,30 @@ def restore_rwlock() -> str:
     Raises:
         SketchstackError: another DVC runs.
     """
+    if not os.path.lexists(RWLOCK):
+        return ""
     text = _read(RWLOCK)
-    if os.path.lexists(RWLOCK) and _is_rwlock(text) and any(map(_is_zombie, _holders(text))):
+    if _is_rwlock(text):
+        states = {_state(process) for process in _holders(text)}
+        if b"Z" not in states or states - {b"Z", b""}:
+            return ""
         remove(RWLOCK)
         return f"{RWLOCK} was held by a process that was killed and is removed."
-    if not os.path.lexists(RWLOCK) or _is_rwlock(text):
-        return ""
     _check_no_dvc_runs(RWLOCK)
     remove(RWLOCK)
     return f"{RWLOCK} was damaged (a run was killed while DVC wrote it) and is removed."
 
 
 def _holders(text: bytes) -> set[int]:
-    """The processes that hold a lock of DVC's table; none where one of them lives."""
+    """The processes that hold a lock of DVC's table."""
     found = json.loads(text)
     readers = [each for group in found.get("read", {}).values() for each in group]
-    processes = {int(each["pid"]) for each in [*found.get("write", {}).values(), *readers]}
-    return processes if all(_is_zombie(each) or not Path(f"/proc/{each}").exists() for each in processes) else set()
+    return {int(each["pid"]) for each in [*found.get("write", {}).values(), *readers]}
 
 
-def _is_zombie(process: int) -> bool:
-    """Whether a process has ended, and no one has waited for it."""
-    return _read(Path(f"/proc/{process}/stat")).rpartition(b")")[2].split()[:1] == [b"Z"]
+def _state(process: int) -> bytes:
+    """The state of a process, a letter: Z for one that has ended and not been waited for; empty if there is none."""
+    return b"".join(_read(Path(f"/proc/{process}/stat")).rpartition(b")")[2].split()[:1])
 
 
 def keep_lock() -> None:
@@ -169,10 +172,9 @@ def run_dvc(arguments: list[str], held: IO[str] | None = None) -> int:
         arguments: of `dvc repro`.
         held: the file of a lock of `LOCK`. DVC holds it too: if this process is killed, until DVC ends.
     """
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
     process = subprocess.Popen(
         [sys.executable, "-m", "dvc", "repro", *arguments],
-        env={**os.environ, "PATH": path},
+        env={**os.environ, "PATH": tools_path()},
         pass_fds=[held.fileno()] if held else [],
     )
     if held:

@@ -1,8 +1,8 @@
-"""The memory of a long stage: its peak is noted as it runs, so that the next run can tell what has killed the last.
+"""The memory of a long stage: its peak is noted while it runs, so that the next run can say what killed the last one.
 
-The kernel ends a process that takes too much with SIGKILL: no line of Python runs after that, and DVC says "exited with
--9". So the process keeps a note below logs/, which goes when it ends in any other way; one that a dead process has left
-is told of by the next run of the same stage.
+The kernel ends a process that takes too much with SIGKILL: no line of Python runs after that, and DVC reports "exited
+with -9". So the process keeps a note below logs/ and removes it when it ends in any other way. The next run of the same
+stage reports a note that a dead process left.
 
     logs/<profile>/running/<stage>.json     pid, when it started, its peak and the machine's limit in bytes
 """

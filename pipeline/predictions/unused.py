@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import shutil
-from itertools import chain, count
 from pathlib import Path
 
+from pipeline.foundation.artefacts import move_aside
 from pipeline.foundation.params import Params
 from pipeline.foundation.places import places
 
@@ -22,12 +21,5 @@ def stale_outputs(params: Params, base: Path | None = None) -> list[Path]:
 
 def set_aside(params: Params) -> list[tuple[Path, Path]]:
     """Move the stale outputs out of the hashed folder; returns pairs (from, to)."""
-    moves = []
-    for folder in stale_outputs(params):
-        wanted = places().unused / folder.relative_to(places().base)
-        numbered = (wanted.with_name(f"{wanted.name}.{number}") for number in count(1))
-        free = next(path for path in chain([wanted], numbered) if not path.exists())
-        free.parent.mkdir(parents=True, exist_ok=True)
-        shutil.move(folder, free)  # not `rename`: the base may be a link to another disk
-        moves.append((folder, free))
-    return moves
+    base, unused = places().base, places().unused
+    return [(folder, move_aside(folder, unused / folder.relative_to(base))) for folder in stale_outputs(params)]

@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from pipeline.foundation.artefacts import whole_file
-from pipeline.foundation.contents import check_replaceable, own_folder
+from pipeline.foundation.contents import own_folder
 from pipeline.foundation.errors import SketchstackError, refused_by_the_system
 from pipeline.foundation.places import places
 from pipeline.report import data, html, lineage, markdown, scores, suspects, words
@@ -99,9 +99,8 @@ def write_markdown(run: Run, place: Path) -> None:
         SketchstackError: the folder holds something that this program did not write.
         SystemExit: as `write_page`.
     """
-    check_replaceable(place)
-    sections = list(sections_of(run, png))
-    with own_folder(place) as folder:
+    with own_folder(place) as folder:  # refused before the sections are made
+        sections = list(sections_of(run, png))
         markdown.write(_title(run), summary(run), sections, folder)
     print(f"Written to {place}.")
     _check_made(sections)

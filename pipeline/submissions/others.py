@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pipeline.foundation.artefacts import move_aside
 from pipeline.foundation.places import places
 
 RANKING = "ranking.csv"
@@ -18,14 +19,8 @@ def others(folder: Path) -> list[Path]:
 
 def move_others() -> list[tuple[Path, Path]]:
     """Move what the stage has not written to submissions/, where nothing removes it; from where to where."""
-    moves = []
-    for path in others(places().submissions):
-        place, number = places().submissions.parent / path.name, 1
-        while place.exists():
-            place, number = place.with_name(f"{path.stem}.{number}{path.suffix}"), number + 1
-        path.rename(place)
-        moves.append((path, place))
-    return moves
+    folder = places().submissions
+    return [(path, move_aside(path, folder.parent / path.name)) for path in others(folder)]
 
 
 def _names_written(folder: Path) -> set[str]:

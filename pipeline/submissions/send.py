@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shlex
 import shutil
 import subprocess
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.foundation.artefacts import file_hash
-from pipeline.foundation.environment import recorded_environment
+from pipeline.foundation.environment import recorded_environment, tools_path
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.git import git
 from pipeline.foundation.params import Params, fingerprint
@@ -257,7 +256,7 @@ def obstacles(entry: ledger.Entry) -> list[str]:
 def stale_submissions() -> str:
     """In what submissions/ differs from dvc.lock by `dvc status`, in a phrase; empty if it does not."""
     command = ["dvc", "status", "--json", "submit"]
-    dvc = shutil.which(command[0], path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
+    dvc = shutil.which(command[0], path=tools_path())
     asked = subprocess.run([dvc or "dvc", *command[1:]], check=False, capture_output=True, text=True)
     if asked.returncode:
         told = [line for line in asked.stderr.splitlines() if line.startswith("ERROR")]

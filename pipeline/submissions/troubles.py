@@ -71,7 +71,7 @@ TROUBLES = (
     ),
     Trouble(
         r"allowance|daily (submission )?limit|submission limit",
-        "The submissions of the day are used up: they are counted anew at midnight UTC; run the same command then.",
+        "The submissions of the day are used up: the count starts again at midnight UTC; run the same command then.",
         passes=False,
         refused=True,
     ),

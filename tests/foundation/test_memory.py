@@ -1,4 +1,4 @@
-"""A stage that was killed for memory is told of by the next run, one that ended otherwise is not."""
+"""The next run reports a stage that was killed for memory, and no stage that ended otherwise."""
 
 from __future__ import annotations
 
