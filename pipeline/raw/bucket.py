@@ -65,6 +65,9 @@ class Patience:
     slow_bytes: int = 30_000
 
 
+PATIENCE = Patience()
+
+
 class InterruptedFetchError(Exception):
     """A request that has brought less than was asked for; another may bring the rest.
 
@@ -218,7 +221,7 @@ class Bucket:
             raise SketchstackError(
                 f"{address!r} is no address of a bucket; write it as in --address https://HOST/FOLDER."
             )
-        self.address, self.patience = address.rstrip("/"), patience or Patience()
+        self.address, self.patience = address.rstrip("/"), patience or PATIENCE
         self.received = 0
         self.told: Callable[[str], None] = lambda line: None
         self._answered, self._stopped, self._counting = False, threading.Event(), threading.Lock()
