@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 import threading
 import time
 from collections import defaultdict
@@ -91,22 +92,22 @@ class Handler(BaseHTTPRequestHandler):
         """Answer with a fault; `range` for none."""
         body = self.stand_in.files.get(path)
         if fault == "status":
-            return self.send(how[0], PORTAL[:20], dict(how[1:]))
-        if fault == "html":
-            return self.send(200, PORTAL, {"Content-Type": "text/html"})
-        if fault == "redirect":
-            return self.send(302, b"", {"Location": how[0]})
-        if fault == "hang":
+            self.send(how[0], b"", dict(how[1:]))
+        elif fault == "html":
+            self.send(200, PORTAL, {"Content-Type": "text/html"})
+        elif fault == "redirect":
+            self.send(302, b"", {"Location": how[0]})
+        elif fault == "hang":
             time.sleep(how[0])
             self.close_connection = True
-            return None
-        if body is None:
-            return self.send(404, b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>")
-        if fault == "whole":
-            return self.send(200, body, {"ETag": self.tag(path)})
-        if fault == "unmeasured":
-            return self.send(200, body[: how[0]] if how else body, {}, measured=False)
-        return self.send_range(path, body, fault, how)
+        elif body is None:
+            self.send(404, b"<?xml version='1.0'?><Error><Code>NoSuchKey</Code></Error>")
+        elif fault == "whole":
+            self.send(200, body, {"ETag": self.tag(path)})
+        elif fault == "unmeasured":
+            self.send(200, body[: how[0]] if how else body, {}, measured=False)
+        else:
+            self.send_range(path, body, fault, how)
 
     def tag(self, path: str) -> str:
         return self.stand_in.tags.get(path, f'"{len(self.stand_in.files[path])}"')
@@ -153,16 +154,26 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
 
+class Server(ThreadingHTTPServer):
+    """A server that does not print what clients do that hang up."""
+
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing."""
+
+
 @contextmanager
-def stand_in(**words: bytes) -> Iterator[StandIn]:
+def stand_in(tls: ssl.SSLContext | None = None, **words: bytes) -> Iterator[StandIn]:
     """A running stand-in with the files of some words, `wine_glass=b"..."`."""
     home = StandIn()
     for word, body in words.items():
         home.files[f"/bucket/full/simplified/{word.replace('_', ' ')}.ndjson"] = body
     handler = type("Bound", (Handler,), {"stand_in": home})
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.daemon_threads = True
-        home.address = f"http://127.0.0.1:{server.server_port}/bucket"
+    with Server(("127.0.0.1", 0), handler) as server:
+        if tls:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
+        home.address = f"{'https' if tls else 'http'}://127.0.0.1:{server.server_port}/bucket"
         running = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         running.start()
         try:

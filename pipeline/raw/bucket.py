@@ -27,7 +27,6 @@ from urllib3.exceptions import HTTPError, InvalidHeader, MaxRetryError
 from urllib3.util import Retry
 from xxhash import xxh3_64_hexdigest
 
-from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError, is_full, no_room
 
 PIECE = 2**16  # bytes that share a checksum; what a killed process loses of each file
@@ -112,10 +111,11 @@ class Prefix:
     def __enter__(self) -> Prefix:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         kept = self._intact()
-        with whole_file(self._sums) as file:
-            file.write_bytes(b"".join([self._header(), *kept]))
         self._file, self._sums_file = self.path.open("ab"), self._sums.open("ab")
         self._file.truncate(self.size)
+        self._sums_file.truncate(kept)
+        if not kept:
+            self._sums_file.write(self._header())
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -130,20 +130,21 @@ class Prefix:
     def _header(self) -> bytes:
         return json.dumps({"address": self.address, "version": self.version}).encode() + b"\n"
 
-    def _intact(self) -> list[bytes]:
-        """The lines of the checksums that fit the bytes on disk; sets what is known of these."""
+    def _intact(self) -> int:
+        """Take in what is on disk and fits its checksums; the bytes of the checksums that hold."""
         with suppress(OSError, ValueError, KeyError, TypeError):
             header, *sums = self._sums.read_bytes().splitlines(keepends=True)
             told = json.loads(header)
-            if told["address"] == self.address:
-                self.version = str(told["version"])
+            if told["address"] == self.address and header.endswith(b"\n"):
                 with self.path.open("rb") as file:
-                    return list(self._checked(file, sums))
+                    kept = sum(map(len, self._checked(file, sums)))
+                self.version = str(told["version"])
+                return len(header) + kept
         self.size = self.lines = 0
-        self.version = ""
-        return []
+        return 0
 
     def _checked(self, file: BinaryIO, sums: list[bytes]) -> Iterator[bytes]:
+        """The lines of checksums, as far as they fit the bytes of a file."""
         for line in sums:
             written = re.fullmatch(rb"(\d{1,9}) ([0-9a-f]{16})\n", line)
             piece = file.read(int(written[1])) if written else b""
@@ -216,8 +217,7 @@ class Bucket:
     """
 
     def __init__(self, address: str, *, connections: int, patience: Patience | None = None) -> None:
-        parts = urlsplit(address)
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+        if not _is_address(address):
             raise SketchstackError(
                 f"{address!r} is no address of a bucket; write it as in --address https://HOST/FOLDER."
             )
@@ -286,7 +286,7 @@ class Bucket:
             left = retries.increment("GET", prefix.address, error=error)
             wait = left.get_backoff_time() if error.wait is None else error.wait
             if (self._answered or tries < self.patience.first_tries) and wait <= self.patience.longest_asked:
-                self.told(f"{error}; next try in {wait:.0f} s")
+                self.told(f"{prefix.path.stem}: {error}; next try in {wait:.0f} s")
                 if self._stopped.wait(wait):
                     raise StoppedFetchError
                 return left
@@ -304,7 +304,7 @@ class Bucket:
 
     def _out_of_reach(self, address: str, reason: str) -> SketchstackError:
         return SketchstackError(
-            f"{address} cannot be reached: {reason}. See that this machine has a network; behind a proxy, set "
+            f"{address} cannot be reached: {reason.rstrip('.')}. See that this machine has a network; behind a proxy, set "
             f"HTTPS_PROXY (and REQUESTS_CA_BUNDLE, if the proxy has its own certificate); --address (ADDRESS= of make) "
             f"names a copy of the bucket; {KAGGLE}."
         )
@@ -448,6 +448,13 @@ class Bucket:
                 if count < self.patience.slow_bytes:
                     raise InterruptedFetchError(f"only {count:,} bytes came in {self.patience.slow:.0f} seconds")
                 start, count = time.monotonic(), 0
+
+
+def _is_address(text: str) -> bool:
+    with suppress(ValueError):
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.netloc)
+    return False
 
 
 def _version(answer: requests.Response) -> str:

@@ -300,12 +300,11 @@ def _chosen(request: Request, folder: Path) -> list[Drawing]:
             found.setdefault(_hash(each, request.seed), each)
         share = request.test_rows / request.rows
         wanted = min(request.test_rows, max(1, round(share * count.lines)), len(found) - 1)
-        for number in heapq.nsmallest(max(wanted, 0), found):
-            each = found[number]
-            if each.key_id not in key_ids and number not in hashes:
-                test.append(each)
-                key_ids.add(each.key_id)
-                hashes.add(number)
+        free = {each.key_id: number for number, each in found.items() if number not in hashes}
+        for number in heapq.nsmallest(max(wanted, 0), (free[key_id] for key_id in free.keys() - key_ids)):
+            test.append(found[number])
+            key_ids.add(found[number].key_id)
+            hashes.add(number)
     return test
 
 
