@@ -304,9 +304,9 @@ class Bucket:
 
     def _out_of_reach(self, address: str, reason: str) -> SketchstackError:
         return SketchstackError(
-            f"{address} cannot be reached: {reason.rstrip('.')}. See that this machine has a network; behind a proxy, set "
-            f"HTTPS_PROXY (and REQUESTS_CA_BUNDLE, if the proxy has its own certificate); --address (ADDRESS= of make) "
-            f"names a copy of the bucket; {KAGGLE}."
+            f"{address} cannot be reached: {reason.rstrip('.')}. See that this machine has a network; behind a proxy, "
+            f"set HTTPS_PROXY (and REQUESTS_CA_BUNDLE, if the proxy has its own certificate); --address (ADDRESS= of "
+            f"make) names a copy of the bucket; {KAGGLE}."
         )
 
     def _ask(self, prefix: Prefix, count: int, lines: int) -> None:
@@ -381,11 +381,13 @@ class Bucket:
     def _take_range(self, prefix: Prefix, answer: requests.Response) -> None:
         told = answer.headers.get("Content-Range", "")
         found = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+|\*)", told.strip())
-        if not found or int(found[1]) != prefix.size or int(found[2]) < prefix.size:
+        behind = int(found[2]) + 1 if found else 0
+        length = answer.headers.get("Content-Length", str(behind - prefix.size))
+        if not found or int(found[1]) != prefix.size or behind <= prefix.size or length != str(behind - prefix.size):
             raise InterruptedFetchError(
-                f"the server answers with the range {told!r} where bytes from {prefix.size} on belong"
+                f"the server answers with {length} bytes as the range {told!r}, and bytes from {prefix.size} on were "
+                f"asked for"
             )
-        behind = int(found[2]) + 1
         for data in self._body(answer):
             if not prefix.size:
                 self._check_start(answer, data)

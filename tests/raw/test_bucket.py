@@ -83,6 +83,7 @@ FAULTS: dict[str, list[tuple]] = {
     "no ranges, no length, ends in a line": [("unmeasured", 100_001)],
     "total untold": [("untold",)] * 2,
     "another range": [("wrong_range", "bytes 5-9/100")],
+    "a range that is shorter than its bytes": [("wrong_range", "bytes 0-1/2")],
     "no range at all": [("drop", 70_000), ("wrong_range", "")],
     "the range is refused": [("status", 416, ("Content-Range", f"bytes */{len(BODY)}"))],
     "hangs": [("hang", 1.3)],
