@@ -147,7 +147,7 @@ def chosen_words(text: str | None, address: str) -> tuple[str, ...]:
 
 def _similar(name: str) -> str:
     known = [word for words in known_words() for word in words]
-    lower = {word.lower(): word for word in known}
+    lower = {word.lower(): word for word in known if word != name}
     return ", ".join(lower[near] for near in difflib.get_close_matches(name.lower(), lower, 3, 0.5)) or "none"
 
 

@@ -275,7 +275,7 @@ def test_google_s_drawings_become_a_tracked_competition_and_are_not_fetched_twic
 
 def test_files_that_dvc_does_not_have_are_not_replaced_by_google_s(bucket):
     write_files(Path("data/google"), {"notes.txt": "mine"})
-    with pytest.raises(SystemExit, match="holds\\sother\\sfiles"):
+    with pytest.raises(SystemExit, match=r"holds\sother\sfiles"):
         data.main(["google", "--address", bucket.address, "--words", "cat,wine glass"])
     assert not bucket.asked
 
@@ -396,9 +396,8 @@ def test_what_cannot_be_copied_is_told_in_one_paragraph(source, name, kind, told
     with pytest.raises(SystemExit) as stopped:
         data.main(["mini", "--from", str(source)])
     text = " ".join(str(stopped.value).split())
-    assert (
-        f"{path.name if told.startswith('is a link back') else path} {told}" in text.replace("/./", "/") or told in text
-    )
+    assert told in text
+    assert path.name in text
     assert not Path("data/mini").exists()
 
 
@@ -415,5 +414,5 @@ def test_an_archive_in_the_folder_s_place_is_told(tmp_path):
 
 def test_a_copy_that_the_disk_has_no_room_for_is_not_begun(source, monkeypatch):
     monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3))
-    with pytest.raises(SketchstackError, match="the copy of .* takes at least"):
+    with pytest.raises(SketchstackError, match=r"the copy of .* takes at least"):
         copy(source, Path("data/mini"))

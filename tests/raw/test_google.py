@@ -189,6 +189,11 @@ def test_a_missing_word_is_named_with_similar_words(server):
         made(request_of(server, ("cat", "wineglass")))
 
 
+def test_a_word_that_a_copy_of_the_bucket_lacks_is_not_similar_to_itself(server):
+    with pytest.raises(SketchstackError, match=r"similar words of Google: (?!cow\b)"):
+        made(request_of(server, ("cat", "cow")))
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
