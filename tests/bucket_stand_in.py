@@ -123,11 +123,15 @@ class Handler(BaseHTTPRequestHandler):
         if fault == "short":
             end = min(end, start + how[0])
         told = f"bytes {start}-{end - 1}/{'*' if fault == 'untold' else len(body)}"
+        if fault == "shifted":  # as many bytes as asked for, from another place
+            start, end = start + how[0], min(end + how[0], len(body))
+            told = f"bytes {start}-{end - 1}/{len(body)}"
         if fault == "wrong_range":
             told = how[0]
         headers = {"Content-Range": told, "ETag": self.tag(path)}
-        return self.send(206, body[start:end], headers, drop=how[0] if fault in ("drop", "trickle") else None,
-                         slow=fault == "trickle")  # fmt: skip
+        drop = how[0] if fault in ("drop", "trickle", "unmeasured_range") else None
+        measured = fault != "unmeasured_range"
+        return self.send(206, body[start:end], headers, drop=drop, slow=fault == "trickle", measured=measured)
 
     def send(
         self, code: int, body: bytes, headers: dict[str, str] | None = None, *, drop: int | None = None,

@@ -84,6 +84,8 @@ FAULTS: dict[str, list[tuple]] = {
     "total untold": [("untold",)] * 2,
     "another range": [("wrong_range", "bytes 5-9/100")],
     "a range that is shorter than its bytes": [("wrong_range", "bytes 0-1/2")],
+    "as many bytes from another place": [("shifted", 100), ("drop", 70_000), ("shifted", 100)],
+    "a range without a length that ends early": [("unmeasured_range", 30_000), ("unmeasured_range", 7)],
     "no range at all": [("drop", 70_000), ("wrong_range", "")],
     "the range is refused": [("status", 416, ("Content-Range", f"bytes */{len(BODY)}"))],
     "hangs": [("hang", 1.3)],
