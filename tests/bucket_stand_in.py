@@ -130,7 +130,7 @@ class Handler(BaseHTTPRequestHandler):
             told = how[0]
         headers = {"Content-Range": told, "ETag": self.tag(path)}
         drop = how[0] if fault in ("drop", "trickle", "unmeasured_range") else None
-        measured = fault != "unmeasured_range"
+        measured = fault not in ("unmeasured_range", "shifted")
         return self.send(206, body[start:end], headers, drop=drop, slow=fault == "trickle", measured=measured)
 
     def send(

@@ -205,6 +205,12 @@ def test_other_data_are_not_taken_for_drawings(tmp_path, body):
         assert "does not answer with drawings" in failing(server, tmp_path)
 
 
+def test_a_server_that_never_sends_anything_is_given_up(server, tmp_path):
+    server.always = ("unmeasured_range", 0)
+    assert "4 times in a row" in failing(server, tmp_path)
+    assert len(server.asked) == 4
+
+
 def test_redirects_are_followed_and_a_loop_is_told(server, tmp_path):
     server.files["/elsewhere"] = BODY
     server.faults[CAT] = [("redirect", "/elsewhere")] * 3
