@@ -258,35 +258,15 @@ def test_a_disk_without_room_is_told_before_any_request(server, monkeypatch):
     assert not server.asked
 
 
-def test_a_disk_that_fills_up_is_told_and_the_fetch_goes_on_later(server, monkeypatch):
-    from pipeline.raw.bucket import Prefix
-
-    writes = Prefix._write
-
-    def full(self, count):
-        if self.path.name == "t-shirt.ndjson":
-            raise google.SketchstackError("disk is full")
-        writes(self, count)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Prefix, "_write", full)
-        with pytest.raises(SketchstackError, match="disk is full"):
-            made(request_of(server))
-    assert not Path("data/google").exists()
-    made(request_of(server), Path("data/google"))
-    made(request_of(server), Path("data/clean"))
-    assert tree(Path("data/google")) == tree(Path("data/clean"))
-
-
-RAW = '{"word":"%s","countrycode":"US","timestamp":"2017-03-27 00:14:57.31033 UTC","recognized":true,"key_id":"%d",'
-
-
 def test_the_test_set_of_a_word_is_full_though_an_earlier_word_has_taken_some_of_its_drawings(server):
     cats = ndjson("cat", 100).decode()
     server.files[path_of("t-shirt")] = (cats + ndjson("t-shirt", 100).decode()).replace('"cat"', '"t-shirt"').encode()
     made(request_of(server, ("cat", "t-shirt"), rows=200, test_rows=40))
     words = [row["word"] for row in table(Path("data/google/test_labels.csv"))]
     assert (words.count("cat"), words.count("t-shirt")) == (40, 40)
+
+
+RAW = '{"word":"%s","countrycode":"US","timestamp":"2017-03-27 00:14:57.31033 UTC","recognized":true,"key_id":"%d",'
 
 
 def test_raw_drawings_keep_their_times_as_written(server):
@@ -333,6 +313,21 @@ def test_a_killed_fetch_goes_on_and_only_the_rest_goes_over_the_wire(server, mon
     killed = tree(Path("data/google"))
     subprocess.run(command, env=environment, check=True, capture_output=True)
     assert tree(Path("data/google")) == killed
+
+
+def test_a_file_that_cannot_grow_is_told_and_the_fetch_goes_on_later(server):
+    for word in ("cat", "wine glass"):
+        server.files[path_of(word)] = ndjson(word, 2500)
+    command = [sys.executable, "-c", SCRIPT, server.address]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    limited = ["bash", "-c", 'ulimit -f 200; exec "$@"', "bash", *command]
+    run = subprocess.run(limited, env=environment, check=False, capture_output=True, text=True)
+    assert "SketchstackError: data/.google.download/" in run.stderr
+    assert "cannot be written: a file has reached the size that this shell allows" in run.stderr
+    sent = server.sent
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    assert server.sent - sent < sum(len(server.files[path_of(word)]) for word in ("cat", "wine glass")) - 2 * PIECE
+    assert len(trains()["cat"]) == 2500 - 83
 
 
 @pytest.mark.parametrize("seed", range(3))
