@@ -18,7 +18,7 @@ VALUES = [*SHELL, "$(shell touch hit)", "a$b", "-x"]
 TARGETS = {
     "submit": (["NAME"], []),
     "reproduce": (["NAME", "AT"], []),
-    "data": (["NAME", "FROM"], []),
+    "data": (["NAME", "FROM", "ROWS", "WORDS", "ADDRESS"], []),
     "profile": (["NAME"], ["FORCE=1"]),
     "tune": (["LEARNER", "TRIALS"], []),
     "compare": (["A", "B", "ROPE"], []),
