@@ -42,7 +42,7 @@ def binary_lines(file: IO[bytes], place: object, word: str | None) -> Iterator[b
         content = left + more
         drawings = empty_flat(len(content) // HEADER, len(content) // 2, len(content) // 2)
         count, used = _take_drawings(np.frombuffer(content, np.uint8), *drawings)
-        if number == 0 and content:
+        if start == 0 and content and (len(content) >= HEADER or not more):
             _check_first(content, place)
         yield csv_lines(drawings, 0, count, word)
         left, start, number = content[used:], start + used, number + count

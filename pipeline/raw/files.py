@@ -20,20 +20,9 @@ from pipeline.drawings.words import Words, spell
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.raw.flat import CONVERTED
-from pipeline.raw.formats import (
-    BITMAPS,
-    COMPRESSIONS,
-    TEXT,
-    Stream,
-    count_drawings,
-    damaged,
-    format_of,
-    has_hashed_ids,
-    packing_of,
-    text_of,
-    without_strokes,
-    word_of_name,
-)
+from pipeline.raw.formats import Stream, count_drawings, text_of, without_strokes
+from pipeline.raw.names import BITMAPS, TEXT, format_of, has_hashed_ids, word_of_name
+from pipeline.raw.packing import PACKED, damaged
 from pipeline.raw.records import BadRowError, csv_record, decoded_drawing, json_record
 
 COLUMNS = ("key_id", "drawing")  # required in every file
@@ -67,7 +56,7 @@ class RawFile(NamedTuple):
     @property
     def name(self) -> str:
         """The last part of its name, which says its format."""
-        return Path(self.member or self.path).name
+        return Path(self.member or self.path).name.strip()
 
 
 def least_written(raw: RawFile) -> int:
@@ -176,7 +165,7 @@ def test_file(params: Params, number: int) -> RawFile:
         SketchstackError: it is missing.
     """
     path = Path(params.data.folder, params.data.test)
-    for place in (path, *(path.with_name(path.name + suffix) for suffix in (*COMPRESSIONS, ".zip"))):
+    for place in (path, *(path.with_name(path.name + suffix) for suffix in PACKED)):
         if place.is_file():
             files = _files_of(place)
             if len(files) != 1:
@@ -226,7 +215,7 @@ def layout_of(raw: RawFile) -> Layout:
     if kind == ".npz":
         return _layout_by_count(raw)
     with _opened(raw) as stream:
-        lines = _unpacked_lines(raw, _filled_lines(stream))
+        lines = _filled_lines(stream)
         above, columns = _header(raw, lines) if kind == ".csv" else (0, () if kind in TEXT else CONVERTED)
         first, timed, rows = [], None, 0
         for number, line in lines:
@@ -269,19 +258,6 @@ def _filled_lines(stream: Stream) -> Iterator[tuple[int, bytes]]:
         number += 1
         if line.strip():
             yield number, line
-
-
-def _unpacked_lines(raw: RawFile, lines: Iterator[tuple[int, bytes]]) -> Iterator[tuple[int, bytes]]:
-    """The same lines; stops if the first shows that the file is packed, though its name does not say so."""
-    number, line = next(lines, (1, b""))
-    if packing := packing_of(line):
-        raise SketchstackError(
-            f"{raw} starts like a {packing} file; rename it to {word_of_name(raw.name)}"
-            f"{packing if packing == '.parquet' else f'{format_of(raw.name)}{packing}'}."
-        )
-    if line:
-        yield number, line
-    yield from lines
 
 
 def _header(raw: RawFile, lines: Iterator[tuple[int, bytes]]) -> tuple[int, tuple[str, ...]]:

@@ -59,7 +59,7 @@ def csv_lines(drawings: Flat, first: int, last: int, word: str | None) -> bytes:
 
 def _quoted(text: str) -> str:
     """A field of CSV in quotes; in a line, as a row is a line."""
-    inside = " ".join(text.splitlines()).replace('"', '""')
+    inside = text.replace("\r", " ").replace("\n", " ").replace('"', '""')
     return f'"{inside}"'
 
 

@@ -19,7 +19,7 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.raw.flat import CONVERTED
 
 BATCH = 2**13  # rows that become lines at a time
-LINE_ENDS = r"[\r\n\x0b\x0c\x1c-\x1e\x85\u2028\u2029]"
+LINE_ENDS = r"[\r\n]"
 AGAIN = "Copy or download this file again, or remove it."
 _OPTIONS = pa.csv.WriteOptions(include_header=False, quoting_style="needed")
 
