@@ -284,6 +284,9 @@ class _Dtype(_StandIn):
         self.order = ">" if state[1] == ">" else "<"
 
 
+_NO_DTYPE = _Dtype("")
+
+
 class _Array(_StandIn):
     """`numpy.ndarray`: its shape, dtype and content, which are not checked yet."""
 
@@ -291,7 +294,7 @@ class _Array(_StandIn):
 
     def __init__(self, *_: object) -> None:
         self.shape: tuple[int, ...] = ()
-        self.dtype, self.columns_first, self.content = _Dtype(""), False, b""
+        self.dtype, self.columns_first, self.content = _NO_DTYPE, False, b""
 
     def __setstate__(self, state: Any) -> None:
         _, self.shape, self.dtype, self.columns_first, self.content = state

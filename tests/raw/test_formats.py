@@ -268,7 +268,7 @@ DRAWINGS = st.lists(
         st.tuples(
             st.integers(0, 2**63 - 1),
             st.booleans(),
-            st.integers(0, 2**32 - 1),
+            st.integers(1, 2**32 - 1),
             st.sampled_from(["DE", "ZZ", "  "]),
             DRAWINGS,
         ),
@@ -290,6 +290,18 @@ def test_any_binary_file_gives_the_rows_of_the_ndjson(tmp_path, rows):
         write_format(tmp_path / "ant.ndjson", [{**row, "countrycode": row["countrycode"].strip()} for row in rows])
     )
     assert in_binary == in_json
+
+
+def test_a_binary_file_has_timestamps_from_1970_to_2106_and_0_for_none(tmp_path):
+    stamps = [
+        "1970-01-01 00:00:00 UTC",
+        "1970-01-01 00:00:01 UTC",
+        "2000-02-29 23:59:59 UTC",
+        "2106-02-07 06:28:15 UTC",
+    ]
+    rows = read(write_format(tmp_path / "ant.bin", [record(key, ANT, timestamp=at) for key, at in enumerate(stamps)]))
+    assert rows[0].timestamp is None
+    assert [f"{row.timestamp:%Y-%m-%d %H:%M:%S} UTC" for row in rows[1:]] == stamps[1:]
 
 
 def test_a_binary_file_is_read_in_blocks(tmp_path, monkeypatch):
