@@ -22,7 +22,7 @@ from pipeline.foundation.params import Params
 from pipeline.raw.flat import CONVERTED
 from pipeline.raw.formats import Stream, count_drawings, text_of, without_strokes
 from pipeline.raw.names import BITMAPS, TEXT, format_of, has_hashed_ids, word_of_name
-from pipeline.raw.packing import PACKED, damaged
+from pipeline.raw.packing import BROKEN_ZIP, PACKED, damaged
 from pipeline.raw.records import BadRowError, csv_record, decoded_drawing, json_record
 
 COLUMNS = ("key_id", "drawing")  # required in every file
@@ -198,7 +198,7 @@ def _content(raw: RawFile) -> Iterator[IO[bytes]]:
         try:
             packed = files.enter_context(zipfile.ZipFile(raw.path))
             member = files.enter_context(packed.open(raw.member))
-        except (zipfile.BadZipFile, RuntimeError) as error:
+        except (*BROKEN_ZIP, KeyError) as error:
             raise damaged(raw, error) from None
         yield member
 

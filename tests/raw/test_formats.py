@@ -28,7 +28,7 @@ from hypothesis import strategies as st
 from pipeline.drawings.words import load_words
 from pipeline.foundation.errors import SketchstackError
 from pipeline.raw.files import RawFile, layout_of, training_files
-from pipeline.raw.names import format_of, has_hashed_ids, word_of_name
+from pipeline.raw.names import format_of, has_hashed_ids, uncompressed_name, word_of_name
 from pipeline.raw.readers import Reject
 from pipeline.submissions.files import known_words, sample_key_ids
 from tests.rawfiles import (
@@ -540,8 +540,10 @@ def aligned(drawing):
     ]
 
 
-def test_drawings_of_equal_length_need_no_pickle(tmp_path):
-    drawings = np.stack([moves(sketch(key)) for key in range(1, 4)])
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", ["<i2", ">i4", "<f4"])
+def test_drawings_of_equal_length_need_no_pickle(tmp_path, order, dtype):
+    drawings = np.array([moves(sketch(key)) for key in range(1, 4)], dtype, order=order)
     np.savez(tmp_path / "ant.npz", train=drawings, valid=drawings[:0])
     assert [row.drawing for row in read(tmp_path / "ant.npz")] == [aligned(sketch(key)) for key in range(1, 4)]
 
@@ -839,3 +841,40 @@ def test_words_of_a_sample_come_from_files_of_any_format(tmp_path):
         (tmp_path / "train_simplified").mkdir(exist_ok=True)
         (tmp_path / "train_simplified" / name).write_bytes(b"")
     assert known_words(tmp_path / "sample.csv") == {"mr._ant", "bee", "cat", "dog"}
+
+
+# any damage
+
+
+@pytest.mark.parametrize("name", ["ant.bin", "ant.npz", "ant.parquet", "ant.npz.zst", "ant.csv.bz2", "ant.parquet.xz"])
+@given(data=st.data())
+@settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_damage_leaves_rows_rejects_or_a_reason(tmp_path, name, data):
+    whole = write_format(tmp_path / uncompressed_name(name)).read_bytes()
+    content = bytearray(PACK.get(Path(name).suffix, bytes)(whole))
+    for _ in range(data.draw(st.integers(0, 4))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = tmp_path / f"damaged.{name}"
+    path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
+    try:
+        rows = read(path)
+    except SketchstackError as error:
+        assert str(path) in str(error)
+    else:
+        assert len(rows) <= 5
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+@given(data=st.data())
+@settings(deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_damage_of_a_pickle_leaves_rows_or_a_reason(tmp_path, protocol, data):
+    content = bytearray(pickle.dumps(objects([moves(sketch(key)) for key in range(1, 4)]), protocol))
+    for _ in range(data.draw(st.integers(1, 3))):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    path = write_pickled(tmp_path / "ant.npz", bytes(content), 3)
+    try:
+        rows = read(path)
+    except SketchstackError as error:
+        assert "array 'train'" in str(error)
+    else:
+        assert len(rows) == 3
