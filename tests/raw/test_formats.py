@@ -846,6 +846,13 @@ def test_words_of_a_sample_come_from_files_of_any_format(tmp_path):
 # any damage
 
 
+def rows_or_reason(path):
+    try:
+        return read(path)
+    except SketchstackError as error:
+        return str(error)
+
+
 @pytest.mark.parametrize("name", ["ant.bin", "ant.npz", "ant.parquet", "ant.npz.zst", "ant.csv.bz2", "ant.parquet.xz"])
 @given(data=st.data())
 @settings(deadline=None, max_examples=80, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -856,12 +863,8 @@ def test_any_damage_leaves_rows_rejects_or_a_reason(tmp_path, name, data):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = tmp_path / f"damaged.{name}"
     path.write_bytes(content[: data.draw(st.integers(0, len(content)))])
-    try:
-        rows = read(path)
-    except SketchstackError as error:
-        assert str(path) in str(error)
-    else:
-        assert len(rows) <= 5
+    found = rows_or_reason(path)
+    assert str(path) in found if isinstance(found, str) else len(found) <= 5
 
 
 @pytest.mark.parametrize("protocol", [2, 4])
@@ -872,9 +875,5 @@ def test_any_damage_of_a_pickle_leaves_rows_or_a_reason(tmp_path, protocol, data
     for _ in range(data.draw(st.integers(1, 3))):
         content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
     path = write_pickled(tmp_path / "ant.npz", bytes(content), 3)
-    try:
-        rows = read(path)
-    except SketchstackError as error:
-        assert "array 'train'" in str(error)
-    else:
-        assert len(rows) == 3
+    found = rows_or_reason(path)
+    assert "array 'train'" in found if isinstance(found, str) else len(found) == 3
