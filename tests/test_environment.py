@@ -50,13 +50,16 @@ def run(home, **variables):
 
 
 def asked(home):
-    return [line.replace(f"{home}/tools/", "") for line in (home / "log").read_text().splitlines() if " -c " not in line]
+    return [
+        line.replace(f"{home}/tools/", "") for line in (home / "log").read_text().splitlines() if " -c " not in line
+    ]
 
 
 def test_the_range_is_that_of_pyproject():
     script, pyproject = (ROOT / "environment.sh").read_text(), (ROOT / "pyproject.toml").read_text()
     needed = re.search(r'requires-python = "(.*)"', pyproject)
-    assert needed and f'RANGE="{needed[1]}"' in script
+    assert needed
+    assert f'RANGE="{needed[1]}"' in script
 
 
 @pytest.mark.parametrize(
@@ -79,7 +82,9 @@ def test_the_first_supported_python_makes_it(home, pythons, taken):
     assert not (home / ".venv/.unfinished").exists()
 
 
-@pytest.mark.parametrize("pythons", [{}, {"python3": "3.10"}, {"python3": "3.9", "python3.12": "3.8"}, {"python3": "2.7"}])
+@pytest.mark.parametrize(
+    "pythons", [{}, {"python3": "3.10"}, {"python3": "3.9", "python3.12": "3.8"}, {"python3": "2.7"}]
+)
 def test_without_a_supported_python_one_paragraph_says_which_are_and_nothing_is_made(home, pythons):
     for name, version in pythons.items():
         put(home, name, version)
@@ -157,5 +162,3 @@ def test_the_script_has_no_fault_that_shellcheck_knows():
     except FileNotFoundError:
         pytest.skip("shellcheck is not installed")
     assert done.returncode == 0, done.stdout
-
-
