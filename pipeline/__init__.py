@@ -5,13 +5,18 @@ import os as _os
 import sys as _sys
 from pathlib import Path as _Path
 
+_os.environ.setdefault("NUMBA_CACHE_LOCATOR_CLASSES", "pipeline.foundation.numba_cache.Locator")
 _LIBRARIES = ("pydantic", "numba", "click", "rich", "tqdm")  # that tell this project's environment from others
 
 
 def _in_one_line(kind: type[BaseException], error: BaseException, trace: object) -> None:
-    """Show an error as Python does, but Ctrl-C in a line: it may come while libraries are imported, for seconds."""
+    """Show an error as Python does, but in words what may come while libraries are imported: Ctrl-C, a full disk."""
     if issubclass(kind, KeyboardInterrupt):
         print("\nStopped; run the same command again to resume.", file=_sys.stderr)
+    elif isinstance(error, OSError):
+        from pipeline.foundation.errors import paragraph, refused_by_the_system
+
+        print(paragraph(refused_by_the_system(error)), file=_sys.stderr)
     else:
         _sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
 

@@ -33,6 +33,11 @@ REMEDIES = {
 }
 
 
+NO_TEMPORARY = "No usable temporary directory"  # tempfile's words
+LITTLE = 64_000_000  # bytes
+TMPDIR = "Make room there, or name a folder on a larger disk (`export TMPDIR=FOLDER`), and run the same command again."
+
+
 class SketchstackError(Exception):
     """An error that a user can fix. Its text says what is wrong, where, and how to fix it."""
 
@@ -53,11 +58,11 @@ def one_paragraph_errors(main: Callable[..., None]) -> Callable[..., None]:
             if sys.stdout is not None:
                 sys.stdout.flush()
         except SketchstackError as error:
-            sys.exit(_paragraph(str(error)))
+            sys.exit(paragraph(str(error)))
         except ModuleNotFoundError as error:
             if str(error.name).startswith("pipeline"):
                 raise
-            sys.exit(_paragraph(f"the library {error.name!r} is not installed here; run `make setup`."))
+            sys.exit(paragraph(f"the library {error.name!r} is not installed here; run `make setup`."))
         except KeyboardInterrupt:
             print("\nStopped; run the same command again to resume.", file=sys.stderr)
             sys.exit(130)
@@ -65,9 +70,9 @@ def one_paragraph_errors(main: Callable[..., None]) -> Callable[..., None]:
             _give_up_stdout()
             sys.exit(141)
         except OSError as error:
-            sys.exit(_paragraph(refused_by_the_system(error)))
+            sys.exit(paragraph(refused_by_the_system(error)))
         except MemoryError as error:
-            sys.exit(_paragraph(f"there is not enough memory ({str(error) or 'an allocation failed'}). {_peak()}"))
+            sys.exit(paragraph(f"there is not enough memory ({str(error) or 'an allocation failed'}). {_peak()}"))
 
     return command
 
@@ -86,6 +91,11 @@ def no_room(place: Path, error: OSError, written: int) -> SketchstackError:
         written: bytes of it that were written.
     """
     reason = FULL.get(error.errno or errno.ENOSPC, "the disk is full")
+    if error.errno != errno.EFBIG and (temporary := _full_temporary_folder(place)):
+        return SketchstackError(
+            f"{place} cannot be written: the folder for temporary files, {temporary}, is full; "
+            f"{_free(temporary) / 1e6:,.1f} MB are free there. {TMPDIR} What was there before is untouched."
+        )
     home = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
     free = f"{shutil.disk_usage(home).free / 1e6:,.1f} MB of disk space are free at {home}"
     remedy = "Raise that limit" if error.errno == errno.EFBIG else "Make room"
@@ -97,6 +107,11 @@ def no_room(place: Path, error: OSError, written: int) -> SketchstackError:
 
 def refused_by_the_system(error: OSError) -> str:
     """A paragraph about a file, with a remedy, for what the system says."""
+    if NO_TEMPORARY in str(error):
+        return (
+            "no folder for temporary files can be written: TMPDIR, /tmp, /var/tmp and the working folder are missing, "
+            f"read-only or full. {TMPDIR}"
+        )
     if is_full(error):
         places = [os.fsdecode(error.filename)] if error.filename else [".", tempfile.gettempdir()]
         return str(no_room(Path(min(places, key=_free)), error, 0))
@@ -104,6 +119,15 @@ def refused_by_the_system(error: OSError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     remedy = REMEDIES.get(error.errno or 0, "see that it can be read and written")
     return f"{what or 'a file'}: {reason}; {remedy}, and run the same command again."
+
+
+def _full_temporary_folder(place: Path) -> str:
+    """The folder for temporary files, if that is full and the disk of `place` is not; else empty."""
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError:
+        return ""
+    return folder if _free(folder) < LITTLE < _free(str(place)) else ""
 
 
 def _free(place: str) -> int:
@@ -130,5 +154,6 @@ def _give_up_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _paragraph(text: str) -> str:
+def paragraph(text: str) -> str:
+    """An error's text as it is shown."""
     return "\n" + textwrap.fill(f"Error: {text}", 110, break_long_words=False, break_on_hyphens=False)

@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.environment import recorded_environment, tools_path
 from pipeline.foundation.errors import SketchstackError
-from pipeline.foundation.git import git
+from pipeline.foundation.git import git, git_trouble
 from pipeline.foundation.params import Params, fingerprint
 from pipeline.foundation.places import places
 from pipeline.submissions import kaggle, ledger, outbox
@@ -237,7 +237,7 @@ def obstacles(entry: ledger.Entry) -> list[str]:
     changed = git("status", "--porcelain", "--", ".", f":(exclude){ledger.LEDGER}").splitlines()
     found = []
     if not entry.commit:
-        found.append("there is no commit that the ledger could name; commit the project")
+        found.append(f"there is no commit that the ledger could name: {git_trouble() or 'commit the project'}")
     elif changed:
         found.append(
             f"the work tree differs from its commit in {len(changed)} files, first {changed[0].split(maxsplit=1)[1]}, "

@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pipeline.commands import check as check_command
-from pipeline.foundation.params import load_params
+from pipeline.foundation.params import Params, load_params
 from pipeline.stages import fingerprint as fingerprint_stage
 from pipeline.submissions import inputs
 from tests.conftest import failing_main, run_main
@@ -36,8 +36,8 @@ def competition(words=WORDS, suffix=".csv", **changes):
 
 
 def labels(*words, key_ids=TEST, header="key_id,word"):
-    words = words or [WORDS[row % 5] for row in range(len(key_ids))]
-    write_lines(FOLDER / "test_labels.csv", [header, *(f"{a},{b}" for a, b in zip(key_ids, words, strict=True))])
+    given = words or [WORDS[row % 5] for row in range(len(key_ids))]
+    write_lines(FOLDER / "test_labels.csv", [header, *(f"{a},{b}" for a, b in zip(key_ids, given, strict=True))])
 
 
 def edit(change):
@@ -224,7 +224,7 @@ def test_a_broken_ledger_is_refused_before_the_report(home, no_models):
 
 def test_plain_dvc_checks_too_and_models_only_after_a_change(home, monkeypatch):
     monkeypatch.setattr(fingerprint_stage, "fingerprints", lambda params, code: {"stages": {}})
-    calls = []
+    calls: list[Params] = []
     monkeypatch.setattr(fingerprint_stage, "check_models", calls.append)
     run_main(fingerprint_stage)
     run_main(fingerprint_stage)

@@ -1,0 +1,86 @@
+"""Numba's cache of compiled functions, for odd machines: damage heals itself, and no place to write is no error.
+
+Numba loads this module by its name in NUMBA_CACHE_LOCATOR_CLASSES, before it compiles anything. Stock Numba ends with a
+traceback where a file of the cache is damaged, where the disk is full, and where no folder can be written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from numba.core import caching
+
+NAME = f"{__name__}.Locator"
+DIGEST = hashlib.sha256().digest_size
+_told: set[str] = set()
+
+
+class Locator(caching.InTreeCacheLocator):
+    """The first of Numba's places that can be written, else `__pycache__`, from which functions can still be loaded."""
+
+    @classmethod
+    def from_function(cls, py_func: Any, py_file: str) -> Any:
+        """The place of a function's cache."""
+        usual: Any = caching.CacheImpl._locator_classes
+        found = (each.from_function(py_func, py_file) for each in usual)
+        if (place := next(filter(None, found), None)) is not None:
+            return place
+        _tell("no folder for it can be written", "is not kept: each process compiles again, which takes a minute")
+        return cls(py_func, py_file)
+
+
+@contextlib.contextmanager
+def _forgiven(cache: Any) -> Iterator[None]:
+    """Compile again where the cache cannot be read, and go on where it cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        _tell(error.strerror or str(error), "is not kept: each process compiles again, which takes a minute")
+    except Exception as error:  # pickle raises whatever damaged bytes lead it to
+        _tell(f"{cache.cache_path} has a damaged file: {error}", "is made again, which takes a minute")
+        _remove(cache._cache_file)
+
+
+def _remove(files: Any) -> None:
+    """Remove a function's index, and its data: an index that starts again would name old data of other types."""
+    index = Path(files._index_path)
+    for path in [index, *index.parent.glob(f"{index.stem}.*.nbc")]:
+        with contextlib.suppress(OSError):
+            path.unlink()
+
+
+def _with_digest(files: Any, value: Any) -> bytes:
+    """A value as Numba writes it, and a hash behind it, which pickle does not read."""
+    data: bytes = caching.dumps(value)
+    return data + hashlib.sha256(data).digest()
+
+
+def _checked_data(files: Any, name: str) -> Any:
+    """A compiled function, as it was written."""
+    written = Path(files._data_path(name)).read_bytes()
+    data, digest = written[:-DIGEST], written[-DIGEST:]
+    if hashlib.sha256(data).digest() != digest:
+        raise ValueError(f"{name} is not as it was written")
+    return pickle.loads(data)
+
+
+def _tell(reason: str, outcome: str) -> None:
+    """Say it once, on stderr."""
+    if outcome not in _told and sys.stderr is not None:
+        _told.add(outcome)
+        with contextlib.suppress(OSError, ValueError):
+            print(f"Numba's cache of compiled functions {outcome} ({reason}).", file=sys.stderr, flush=True)
+
+
+for _owner, _name, _function in (
+    (caching.Cache, "_guard_against_spurious_io_errors", _forgiven),
+    (caching.IndexDataCacheFile, "_dump", _with_digest),
+    (caching.IndexDataCacheFile, "_load_data", _checked_data),
+):
+    setattr(_owner, _name, _function)
