@@ -29,10 +29,7 @@ class Locator(caching.InTreeCacheLocator):
         """The place of a function's cache."""
         usual: Any = caching.CacheImpl._locator_classes
         found = (each.from_function(py_func, py_file) for each in usual)
-        if (place := next(filter(None, found), None)) is not None:
-            return place
-        _tell("no folder for it can be written", "is not kept: each process compiles again, which takes a minute")
-        return cls(py_func, py_file)
+        return next(filter(None, found), None) or cls(py_func, py_file)
 
 
 @contextlib.contextmanager
