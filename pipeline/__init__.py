@@ -14,9 +14,11 @@ def _in_one_line(kind: type[BaseException], error: BaseException, trace: object)
     if issubclass(kind, KeyboardInterrupt):
         print("\nStopped; run the same command again to resume.", file=_sys.stderr)
     elif isinstance(error, OSError):
-        from pipeline.foundation.errors import paragraph, refused_by_the_system
-
-        print(paragraph(refused_by_the_system(error)), file=_sys.stderr)
+        print(
+            f"\nError: the libraries cannot be loaded: {error}. Make room on the disk, and for temporary files "
+            f"(`export TMPDIR=FOLDER` names another folder for them), and run the same command again.",
+            file=_sys.stderr,
+        )
     else:
         _sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
 

@@ -58,11 +58,11 @@ def one_paragraph_errors(main: Callable[..., None]) -> Callable[..., None]:
             if sys.stdout is not None:
                 sys.stdout.flush()
         except SketchstackError as error:
-            sys.exit(paragraph(str(error)))
+            sys.exit(_paragraph(str(error)))
         except ModuleNotFoundError as error:
             if str(error.name).startswith("pipeline"):
                 raise
-            sys.exit(paragraph(f"the library {error.name!r} is not installed here; run `make setup`."))
+            sys.exit(_paragraph(f"the library {error.name!r} is not installed here; run `make setup`."))
         except KeyboardInterrupt:
             print("\nStopped; run the same command again to resume.", file=sys.stderr)
             sys.exit(130)
@@ -70,9 +70,9 @@ def one_paragraph_errors(main: Callable[..., None]) -> Callable[..., None]:
             _give_up_stdout()
             sys.exit(141)
         except OSError as error:
-            sys.exit(paragraph(refused_by_the_system(error)))
+            sys.exit(_paragraph(refused_by_the_system(error)))
         except MemoryError as error:
-            sys.exit(paragraph(f"there is not enough memory ({str(error) or 'an allocation failed'}). {_peak()}"))
+            sys.exit(_paragraph(f"there is not enough memory ({str(error) or 'an allocation failed'}). {_peak()}"))
 
     return command
 
@@ -154,6 +154,5 @@ def _give_up_stdout() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def paragraph(text: str) -> str:
-    """An error's text as it is shown."""
+def _paragraph(text: str) -> str:
     return "\n" + textwrap.fill(f"Error: {text}", 110, break_long_words=False, break_on_hyphens=False)
