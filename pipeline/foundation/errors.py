@@ -91,16 +91,12 @@ def no_room(place: Path, error: OSError, written: int) -> SketchstackError:
         written: bytes of it that were written.
     """
     reason = FULL.get(error.errno or errno.ENOSPC, "the disk is full")
-    if error.errno != errno.EFBIG and (temporary := _full_temporary_folder(place)):
-        return SketchstackError(
-            f"{place} cannot be written: the folder for temporary files, {temporary}, is full; "
-            f"{_free(temporary) / 1e6:,.1f} MB are free there. {TMPDIR} What was there before is untouched."
-        )
     home = next(folder for folder in (place, *place.absolute().parents) if folder.is_dir())
     free = f"{shutil.disk_usage(home).free / 1e6:,.1f} MB of disk space are free at {home}"
     remedy = "Raise that limit" if error.errno == errno.EFBIG else "Make room"
     return SketchstackError(
-        f"{place} cannot be written: {reason}. {written / 1e6:,.1f} MB of it were written, and {free}. {remedy} and "
+        _temporary_folder_is_full(place, error)
+        or f"{place} cannot be written: {reason}. {written / 1e6:,.1f} MB of it were written, and {free}. {remedy} and "
         f"run the same command again; what was there before is untouched."
     )
 
@@ -121,13 +117,18 @@ def refused_by_the_system(error: OSError) -> str:
     return f"{what or 'a file'}: {reason}; {remedy}, and run the same command again."
 
 
-def _full_temporary_folder(place: Path) -> str:
-    """The folder for temporary files, if that is full and the disk of `place` is not; else empty."""
+def _temporary_folder_is_full(place: Path, error: OSError) -> str:
+    """What to say if the folder for temporary files is full, and the disk of `place` is not; else empty."""
     try:
         folder = tempfile.gettempdir()
     except FileNotFoundError:
         return ""
-    return folder if _free(folder) < LITTLE < _free(str(place)) else ""
+    if error.errno == errno.EFBIG or not _free(folder) < LITTLE < _free(str(place)):
+        return ""
+    return (
+        f"{place} cannot be written: the folder for temporary files, {folder}, is full; "
+        f"{_free(folder) / 1e6:,.1f} MB are free there. {TMPDIR} What was there before is untouched."
+    )
 
 
 def _free(place: str) -> int:

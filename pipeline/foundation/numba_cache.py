@@ -1,6 +1,6 @@
 """Numba's cache of compiled functions, for odd machines: damage heals itself, and no place to write is no error.
 
-Numba loads this module by its name in NUMBA_CACHE_LOCATOR_CLASSES, before it compiles anything. Stock Numba ends with a
+`pipeline/__init__.py` loads this module right after Numba's own, before anything is compiled. Stock Numba ends with a
 traceback where a file of the cache is damaged, where the disk is full, and where no folder can be written.
 """
 
@@ -16,20 +16,17 @@ from typing import Any
 
 from numba.core import caching
 
-NAME = f"{__name__}.Locator"
 DIGEST = hashlib.sha256().digest_size
 _told: set[str] = set()
 
 
-class Locator(caching.InTreeCacheLocator):
-    """The first of Numba's places that can be written, else `__pycache__`, from which functions can still be loaded."""
+class ReadOnlyLocator(caching.InTreeCacheLocator):
+    """`__pycache__` where no place can be written: functions can still be loaded from there."""
 
     @classmethod
     def from_function(cls, py_func: Any, py_file: str) -> Any:
-        """The place of a function's cache."""
-        usual: Any = caching.CacheImpl._locator_classes
-        found = (each.from_function(py_func, py_file) for each in usual)
-        return next(filter(None, found), None) or cls(py_func, py_file)
+        """The place of a function's cache, whether or not it can be written."""
+        return cls(py_func, py_file)
 
 
 @contextlib.contextmanager
@@ -75,6 +72,7 @@ def _tell(reason: str, outcome: str) -> None:
             print(f"Numba's cache of compiled functions {outcome} ({reason}).", file=sys.stderr, flush=True)
 
 
+caching.CacheImpl._locator_classes = [*caching.CacheImpl._locator_classes, ReadOnlyLocator]
 for _owner, _name, _function in (
     (caching.Cache, "_guard_against_spurious_io_errors", _forgiven),
     (caching.IndexDataCacheFile, "_dump", _with_digest),
