@@ -7,7 +7,6 @@ quote spoils only its own row. A fault of a whole file stops the stage.
 from __future__ import annotations
 
 import csv
-import difflib
 import gzip
 import lzma
 import zipfile
@@ -19,9 +18,8 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from pipeline.drawings.words import Words, spell
+from pipeline.drawings.words import spell
 from pipeline.foundation.errors import SketchstackError
-from pipeline.foundation.params import Params
 from pipeline.raw.records import BadRowError, csv_record, decoded_drawing, json_record
 
 COLUMNS = ("key_id", "drawing")  # required in every file
@@ -31,6 +29,7 @@ SEARCHED = 100  # most rows searched for a drawing that shows whether the file i
 BLOCK = 2**22  # bytes read at a time
 LINE_FEED = ord("\n")
 LEAST_WRITTEN = 0.25  # bytes on disk while folds are written, per byte of text that is read
+PACKED_TEST = (".gz", ".zip")  # what may stand behind the name of the test file
 LONGEST_LINE = 2**24  # bytes; a longer line is not a row
 
 
@@ -51,6 +50,11 @@ class RawFile(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.path}/{self.member}" if self.member else str(self.path)
+
+    @property
+    def name(self) -> str:
+        """The last part of its name, which says its format."""
+        return Path(self.member or self.path).name.strip()
 
 
 def least_written(raw: RawFile) -> int:
@@ -103,87 +107,13 @@ class Stream(Protocol):
         """The next line with its end, or its first `limit` bytes."""
 
 
-def training_files(params: Params) -> tuple[Words, list[RawFile]]:
-    """The words and their files.
-
-    Raises:
-        SketchstackError: the folder is missing or empty, or `shuffle.words` names a word that has no file.
-    """
-    folder = Path(params.data.folder, params.data.train)
-    packed = folder.with_name(f"{folder.name}.zip")
-    if not folder.is_dir() and not packed.is_file():
-        raise SketchstackError(
-            f"the folder {folder} is missing, and there is no {packed.name}; fetch it with `make data "
-            f"NAME={params.profile}`, or name another folder in params.yaml under data."
-        )
-    place, paths = (folder, sorted(folder.iterdir())) if folder.is_dir() else (packed, [packed])
-    files = _by_word(place, [file for path in paths for file in _files_of(path)])
-    if not files:
-        raise SketchstackError(
-            f"{place} holds no <word>.csv or <word>.ndjson (also .gz or .zip); fetch the files with `make data`."
-        )
-    wanted = set(files) if params.shuffle.words == "all" else {spell(word) for word in params.shuffle.words}
-    for word in sorted(wanted - set(files)):
-        near = ", ".join(difflib.get_close_matches(word, files, 3)) or "none"
-        raise SketchstackError(f"params.yaml, shuffle.words: {place} has no word {word!r}; similar: {near}.")
-    words = Words.from_names(wanted)
-    if len(words) < 2:
-        raise SketchstackError(
-            f"{place} with shuffle.words has {len(words)} words, but a competition needs at least two; "
-            "name more in params.yaml, or fetch the files again with `make data`."
-        )
-    return words, [files[word]._replace(number=number) for number, word in enumerate(words.names)]
-
-
-def _files_of(path: Path) -> list[RawFile]:
-    """The files of drawings of a path: the file itself, the files in a .zip, or none."""
-    if path.name.startswith("."):
-        return []
-    if path.suffix != ".zip":
-        word = _stem(path.name)
-        return [RawFile(path, 0, spell(word))] if word else []
-    try:
-        with zipfile.ZipFile(path) as packed:
-            members = sorted(packed.namelist())
-    except zipfile.BadZipFile as error:
-        raise _damaged(path, error) from None
-    names = [(member, Path(member).name) for member in members if not member.startswith("__MACOSX")]
-    return [RawFile(path, 0, spell(_stem(name)), member) for member, name in names if _stem(name)]
-
-
-def _stem(name: str) -> str:
-    """The name of a file of drawings without its suffixes; empty for any other file."""
-    name = name.removesuffix(".gz")
-    stem = name.removesuffix(".csv").removesuffix(".ndjson")
-    return stem if stem != name else ""
-
-
-def _by_word(place: Path, files: Iterable[RawFile]) -> dict[str, RawFile]:
-    found: dict[str, RawFile] = {}
-    for file in files:
-        twin = found.setdefault(str(file.word), file)
-        if twin != file:
-            names = [Path(each.member or each.path).name for each in (twin, file)]
-            raise SketchstackError(f"{place} has {' and '.join(names)}, two files of one word; remove one of them.")
-    return found
-
-
-def test_file(params: Params, number: int) -> RawFile:
-    """The file of test drawings.
-
-    Raises:
-        SketchstackError: it is missing.
-    """
-    path = Path(params.data.folder, params.data.test)
-    for place in (path, path.with_name(f"{path.name}.gz"), path.with_name(f"{path.name}.zip")):
-        if place.is_file():
-            files = _files_of(place)
-            if len(files) != 1:
-                raise SketchstackError(
-                    f"{place} holds {len(files)} files of drawings instead of one; unpack {path.name} beside it."
-                )
-            return files[0]._replace(number=number, word=None)
-    raise SketchstackError(f"the test file {path} is missing; fetch it with `make data NAME={params.profile}`.")
+def word_of_name(name: str) -> str | None:
+    """The word that a file's name says, as it is spelled there; None if it is not the name of a file of drawings."""
+    name = name.strip()
+    lower = name.lower().removesuffix(".gz")
+    kind = next((kind for kind in (".csv", ".ndjson") if lower.endswith(kind)), None)
+    word = name[: len(lower) - len(kind)].strip() if kind else ""
+    return None if not word or word.startswith(".") else word
 
 
 @contextmanager
@@ -198,10 +128,10 @@ def _opened(raw: RawFile) -> Iterator[Stream]:
             if raw.member:
                 member = files.enter_context(zipfile.ZipFile(raw.path)).open(raw.member)
                 stream: Any = files.enter_context(member)
-                if raw.member.endswith(".gz"):
+                if raw.name.lower().endswith(".gz"):
                     stream = files.enter_context(gzip.open(stream))
             else:
-                stream = files.enter_context((gzip.open if raw.path.suffix == ".gz" else open)(raw.path, "rb"))
+                stream = files.enter_context((gzip.open if raw.name.lower().endswith(".gz") else open)(raw.path, "rb"))
             yield stream
         except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, lzma.LZMAError, RuntimeError) as error:
             raise _damaged(raw, error) from None
@@ -217,7 +147,7 @@ def layout_of(raw: RawFile) -> Layout:
     Raises:
         SketchstackError: the file has no rows, has no such column, or is the file of another word.
     """
-    in_csv = ".csv" in Path(raw.member or raw.path).suffixes
+    in_csv = raw.name.lower().removesuffix(".gz").endswith(".csv")
     with _opened(raw) as stream:
         lines = _filled_lines(stream)
         above, columns = _header(raw, lines) if in_csv else (0, ())
@@ -282,7 +212,7 @@ def _check_first(raw: RawFile, first: list[tuple[int, dict[str, Any]]]) -> None:
         line, record = first[0]
         raise SketchstackError(
             f"{raw}, line {line}: the word is {record.get('word')!r}, but the file's name says "
-            f"{_stem(Path(raw.member or raw.path).name)!r}; rename the file after its word, or fetch it again with "
+            f"{word_of_name(raw.name)!r}; rename the file after its word, or fetch it again with "
             "`make data`."
         )
 

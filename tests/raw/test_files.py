@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from pipeline.foundation.errors import SketchstackError
 from pipeline.raw import files as rawfiles
-from pipeline.raw import readers
-from pipeline.raw.files import RawFile, blocks, layout_of, training_files
+from pipeline.raw import listing, readers
+from pipeline.raw.files import RawFile, blocks, layout_of
+from pipeline.raw.listing import training_files
 from pipeline.raw.readers import Reject
 from tests.rawfiles import HEADER, Taken, csv_line, line_of_test, ndjson_line, some_params, write_lines
 from tests.rawfiles import rows_of as rows_of_file
@@ -301,7 +302,7 @@ def test_a_missing_folder_is_told_with_the_remedy(tmp_path):
 
 def test_a_folder_without_drawings_is_refused(tmp_path):
     (tmp_path / "train_simplified").mkdir()
-    with pytest.raises(SketchstackError, match=r"train_simplified holds no <word>\.csv or <word>\.ndjson"):
+    with pytest.raises(SketchstackError, match=r"train_simplified holds no file of drawings such as <word>\.csv"):
         training_files(some_params(str(tmp_path)))
 
 
@@ -309,7 +310,7 @@ def test_a_missing_test_file_is_told_with_the_remedy(tmp_path):
     with pytest.raises(
         SketchstackError, match=r"the test file .*test_simplified\.csv is missing; fetch it with `make data"
     ):
-        rawfiles.test_file(some_params(str(tmp_path)), 0)
+        listing.test_file(some_params(str(tmp_path)), 0)
 
 
 @pytest.mark.parametrize("name", ["train_simplified/t-shirt.csv", "ndjson_simplified/airplane.ndjson"])
@@ -381,17 +382,19 @@ def test_a_folder_may_be_one_zip_as_kaggle_ships_it(tmp_path):
 def test_the_test_file_may_be_packed(tmp_path, ending):
     path = write_lines(tmp_path / "test_simplified.csv", ["key_id,countrycode,drawing", line_of_test(7)])
     packed(path, ending)
-    raw = rawfiles.test_file(some_params(str(tmp_path)), 3)
+    raw = listing.test_file(some_params(str(tmp_path)), 3)
     assert [row.key_id for row in rows_of_file(raw)] == [7]
     assert (raw.number, raw.word) == (3, None)
 
 
 def test_a_zip_of_two_test_files_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "test_simplified.csv.zip", "w") as file:
-        file.writestr("a.csv", "")
-        file.writestr("b.csv", "")
-    with pytest.raises(SketchstackError, match=r"csv\.zip holds 2 files of drawings instead of one; unpack test_simp"):
-        rawfiles.test_file(some_params(str(tmp_path)), 0)
+        file.writestr("a.csv", "key_id,drawing")
+        file.writestr("b.csv", "key_id,drawing")
+    with pytest.raises(
+        SketchstackError, match=r"csv\.zip holds 2 files of drawings instead of one: .*a\.csv, .*b\.csv; leave one"
+    ):
+        listing.test_file(some_params(str(tmp_path)), 0)
 
 
 @pytest.mark.parametrize("how", ["gz", "zip"])
