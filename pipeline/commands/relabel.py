@@ -23,7 +23,7 @@ from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import load_params
 from pipeline.foundation.spreadsheets import cell_text, safe_row
-from pipeline.raw.columns import read_columns, read_key_ids, row_place
+from pipeline.raw.columns import read_columns, read_key_ids, row_place, stored_id, written_id, written_ids
 from pipeline.raw.corrections import CORRECTIONS, DROP, KEEP, Correction, read_corrections, record
 from pipeline.report import html
 from pipeline.report.blocks import Picture, Pictures, Section
@@ -51,7 +51,7 @@ def export(run: Run, place: Path, count: int) -> int:
     if place.exists():
         raise SketchstackError(f"{place} exists, and decisions filled in there would be lost; name another folder.")
     folder, side, sure = run.params.data.folder, run.guesses(SUPER), run.of_true_word(SUPER)
-    decided = [each.key_id for each in read_corrections() if each.folder == folder]
+    decided = [stored_id(each.key_id) for each in read_corrections() if each.folder == folder]
     rows = mislabelled(run)
     rows = rows[~np.isin(side.key_ids[rows], decided)][:count]
     shown = pictures(run, rows.tolist())
@@ -61,9 +61,9 @@ def export(run: Run, place: Path, count: int) -> int:
             writer.writerow(COLUMNS)
             for row in rows.tolist():
                 names = [run.words.names[label] for label in (run.labels[row], *side.guesses[row])]
-                writer.writerow(safe_row([folder, side.key_ids[row], *names, f"{sure[row]:.4f}", ""]))
+                writer.writerow(safe_row([folder, written_id(side.key_ids[row]), *names, f"{sure[row]:.4f}", ""]))
         for row, picture in zip(rows.tolist(), shown, strict=True):
-            (made / f"{side.key_ids[row]}.png").write_bytes(picture.png)
+            (made / f"{written_id(side.key_ids[row])}.png").write_bytes(picture.png)
         (made / PAGE).write_text(_page(folder, shown), encoding="utf-8")
     return len(rows)
 
@@ -100,7 +100,7 @@ def take(sheet: Path, folder: str, words: Words) -> tuple[int, int]:
             f"{sheet} {row_place(other)} is of {columns['folder'][other - 1]!r}, but params.yaml names {folder!r}; "
             f"activate the profile that it was exported from (`make profile NAME=...`). Nothing was recorded."
         )
-    key_ids = read_key_ids(sheet, columns["key_id"]).tolist()
+    key_ids = written_ids(read_key_ids(sheet, columns["key_id"])).tolist()
     decided = []
     for row, (key_id, word, becomes) in enumerate(zip(key_ids, columns["word"], columns["becomes"], strict=True), 1):
         if becomes.strip():

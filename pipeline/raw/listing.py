@@ -185,8 +185,8 @@ def test_file(params: Params, number: int) -> RawFile:
     if place is None:
         path = Path(params.data.folder, params.data.test)
         raise SketchstackError(
-            f"the test file {path} is missing; fetch it with `make data NAME={params.profile}`, or put your own there, or "
-            "name another in params.yaml under data.test."
+            f"the test file {path} is missing; fetch it with `make data NAME={params.profile}`, or put your own there, "
+            "or name another in params.yaml under data.test."
         )
     found = list_files(place)
     _check_refused(place, found.refused)

@@ -21,6 +21,7 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.foundation.progress import progress_bar
 from pipeline.foundation.spreadsheets import safe_row
+from pipeline.raw.columns import written_id
 from pipeline.raw.corrections import CORRECTIONS, DROPPED, Corrected
 from pipeline.raw.files import LONGEST_LINE, Block, Layout, RawFile, blocks
 from pipeline.raw.records import LONGEST_FIELD, BadRowError, checked_row, csv_record, json_record
@@ -145,7 +146,7 @@ def correct(read: Read, rows: Rows, newest: slice, label: int, corrected: Correc
     read.corrected += numbers.tolist()
     for place, becomes in zip((newest.start + places).tolist(), corrected.becomes[numbers].tolist(), strict=True):
         if becomes == DROPPED:
-            key_id = str(rows.key_id[place])
+            key_id = str(written_id(int(rows.key_id[place])))
             read.dropped.append(
                 Reject(str(read.file), int(rows.line[place]), key_id, f"{CORRECTIONS}: it drops the row")
             )

@@ -21,7 +21,7 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import load_params
 from pipeline.foundation.places import places
 from pipeline.predictions.metrics import GUESSES, map_at_3
-from pipeline.raw.columns import read_columns, read_key_ids, row_place
+from pipeline.raw.columns import read_columns, read_key_ids, row_place, written_ids
 from pipeline.submissions.files import read_manifests
 
 
@@ -36,7 +36,7 @@ def read_labels(path: Path) -> dict[int, str]:
         if not word.strip():
             raise SketchstackError(f"{path} {row_place(row)} has no word; write the row's true word or remove the row.")
     key_ids = read_key_ids(path, columns["key_id"])
-    return dict(zip(key_ids.tolist(), (spell(word.strip()) for word in columns["word"]), strict=True))
+    return dict(zip(written_ids(key_ids).tolist(), (spell(word.strip()) for word in columns["word"]), strict=True))
 
 
 def read_guesses(path: Path) -> dict[int, list[str]]:
@@ -54,7 +54,7 @@ def read_guesses(path: Path) -> dict[int, list[str]]:
                 f"with underscores for spaces inside a word."
             )
     key_ids = read_key_ids(path, columns["key_id"])
-    return dict(zip(key_ids.tolist(), guesses, strict=True))
+    return dict(zip(written_ids(key_ids).tolist(), guesses, strict=True))
 
 
 def score(submission: Path, labels: Path) -> tuple[float, float]:

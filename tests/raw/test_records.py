@@ -109,7 +109,7 @@ def test_exactly_what_fits_the_format_is_accepted(text):
         ("[[[1, 2], [3]]]", "x and y of a stroke are of unequal length"),
         ("[[[1], [2], [30]]]", r"a stroke has 3 lists in place of \[x, y\]"),
         ("[[1, 2]]", r"a stroke is not a list of lists \[x, y\]"),
-        ("[[[1.0], [2]]]", "a coordinate is not a whole number"),
+        ("[[[1.5], [2]]]", "a coordinate is not a whole number"),
         ("[[[true], [2]]]", "a coordinate is not a whole number"),
         ("[[[256], [2]]]", r"a coordinate lies outside 0\.\.255"),
         ("[[[0], [-1]]]", r"a coordinate lies outside 0\.\.255"),
@@ -232,7 +232,7 @@ def test_a_dot_gets_two_points_as_in_google_s_files():
         ([[[1], [-1.5e6], [3]]], r"a coordinate lies outside -1000000\.\.1000000"),
         ([[[1], [2], [-1]]], r"a time lies outside 0\.\.4294967295"),
         ([[[1], [2], [float("inf")]]], "a time is not a finite number"),
-        ([[[0, 9] * 300, [0, 9] * 300, [0] * 600]], f"a stroke is longer than {LONGEST} pixels"),
+        ([[[0, 9] * 1500, [0, 9] * 1500, [0] * 3000]], f"a stroke is longer than {LONGEST} pixels"),
         ([[[], [], []]], "a stroke has no points"),
     ],
 )
