@@ -10,11 +10,13 @@ names a file, or read every file that it does not say it left out, each of its l
 from __future__ import annotations
 
 import argparse
+import bz2
 import contextlib
 import csv
 import gzip
 import io
 import json
+import lzma
 import os
 import shutil
 import sys
@@ -43,6 +45,7 @@ from pipeline.raw.files import RawFile
 from pipeline.raw.listing import list_training, test_file
 from pipeline.stages.shuffle import shuffle
 
+IN_MEMORY = Path("/dev/shm")  # a disk would be waited for after each file
 MOST = 4  # mishaps of a case
 HARMLESS_ONLY = 0.35  # share of the cases
 LONGEST_ERROR = 6000  # characters: a paragraph that names at most some twenty files
@@ -133,7 +136,7 @@ def _faults_of_success(folder: mishaps.Folder, params: Params, told: str, case: 
     files = [*listing.files.values(), test_file(params, 0)]
     read = {str(file) for file in files}
     for name in _names_below(listing.place):
-        if name not in read and os.path.relpath(name, params.data.folder) not in told and not _too_many(told):
+        if name not in read and not _is_told(Path(os.path.relpath(name, params.data.folder)), told):
             yield f"{name!r} is neither read nor named"
     folds = places().folds
     summary = json.loads((folds / "summary.json").read_text(encoding="utf-8"))
@@ -151,9 +154,10 @@ def _faults_of_success(folder: mishaps.Folder, params: Params, told: str, case: 
         yield f"{len(rejects)} rows of a right folder are rejected: {rejects[:1]}"
 
 
-def _too_many(told: str) -> bool:
-    """Whether there were more names than the line shows."""
-    return " more" in told.partition("Not read")[2].partition("\n")[0]
+def _is_told(path: Path, told: str) -> bool:
+    """Whether the line of what is not read names a file or a folder that it is in, or has no room for more names."""
+    line = told.partition("Not read")[2].partition("\n")[0]
+    return " more" in line or any(str(each) in line for each in (path, *path.parents[:-2]))
 
 
 def _names_below(place: Path) -> Iterator[str]:
@@ -178,8 +182,9 @@ def _lines(file: RawFile) -> int:
     else:
         content = path.read_bytes()
     name = Path(member or path).name.strip().lower()
-    if name.endswith(".gz"):
-        content, name = gzip.decompress(content), name.removesuffix(".gz")
+    for suffix, unpacked in ((".gz", gzip.decompress), (".bz2", bz2.decompress), (".xz", lzma.decompress)):
+        if name.endswith(suffix):
+            content, name = unpacked(content), name.removesuffix(suffix)
     return sum(1 for line in content.split(b"\n") if line.strip()) - name.endswith(".csv")
 
 
@@ -187,7 +192,7 @@ def fuzz(seed: int, cases: range, seconds: float = float("inf")) -> list[Case]:
     """Try cases until the time is over."""
     found: list[Case] = []
     end = time.monotonic() + seconds
-    with TemporaryDirectory() as scratch:
+    with TemporaryDirectory(dir=IN_MEMORY if IN_MEMORY.is_dir() else None) as scratch:
         for number in cases:
             if time.monotonic() > end:
                 break
@@ -228,7 +233,7 @@ def record(cases: list[Case], seed: int, minutes: float, folder: Path = RESULTS)
         "# What raw folders survive", "",
         f"`{about['command']}`, commit {about['commit']}. {hardware()}.", "",
         f"{len(cases):,} raw folders, {len(accepted):,} accepted with {about['rows']:,} rows, {about['refused']:,} "
-        f"refused with a reason; {len(faulty)} findings. Several things happen to a folder: it counts in several lines.", "",
+        f"refused with a reason; {len(faulty)} findings. A folder counts in each line that is true of it.", "",
         table,
         *(f"\nCase {case.number} ({', '.join(case.mishaps)}): {case.faults[0][:300]}" for case in faulty[:20]),
     ]  # fmt: skip

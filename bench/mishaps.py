@@ -6,8 +6,10 @@ it may refuse the folder, or reject rows.
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import json
+import lzma
 import os
 import shutil
 import socket
@@ -36,6 +38,7 @@ ODD = (
 )  # fmt: skip
 PIECES = (b"\0", b'"', b"\xff", b"\n", b",", b"[", b"\x1a", b"NaN", b"1e999", b"\\", b"}")
 ENCODINGS = ("utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-8-sig", "latin-1", "cp1252", "utf-7")
+PACKS = ((gzip.compress, ".gz"), (gzip.compress, ".GZ"), (bz2.compress, ".bz2"), (lzma.compress, ".xz"))
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)
 Random = np.random.Generator
 
@@ -104,7 +107,7 @@ class Folder:
         return found[self.random.integers(len(found))] if found else None
 
 
-PLAIN, ALL = (".csv", ".ndjson"), (".csv", ".ndjson", ".gz", ".zip")
+PLAIN, ALL = (".csv", ".ndjson", ".jsonl"), (".csv", ".ndjson", ".jsonl", ".gz", ".bz2", ".xz", ".zip")
 
 
 def rename(path: Path, name: str) -> None:
@@ -122,9 +125,10 @@ def upper_case(folder: Folder) -> None:
 
 
 def gzipped(folder: Folder) -> None:
-    """A file as .gz."""
+    """A file as .gz, .bz2 or .xz."""
     if path := folder.a_word(*PLAIN):
-        Path(f"{path}{folder.random.choice(['.gz', '.GZ'])}").write_bytes(gzip.compress(path.read_bytes()))
+        pack, suffix = PACKS[folder.random.integers(len(PACKS))]
+        Path(f"{path}{suffix}").write_bytes(pack(path.read_bytes()))
         path.unlink()
 
 
@@ -139,7 +143,11 @@ def zipped(folder: Folder) -> None:
 
 def zipped_together(folder: Folder) -> None:
     """Several words in one .zip, below any top folder."""
-    paths = [path for path in folder.files(".csv", ".ndjson", ".gz") if path != folder.test and path.name not in JUNK]
+    if (folder.train / "words.zip").exists():
+        return
+    paths = [
+        path for path in folder.files(".csv", ".ndjson", ".gz") if path.parent == folder.train and path.name not in JUNK
+    ]
     tops = ("", "train_simplified/", "./", "a/b/", "C:\\data\\", "/", "../", "cat.csv/", "train\\")
     top = str(folder.random.choice(tops))
     with zipfile.ZipFile(folder.train / "words.zip", "w", int(folder.random.choice(METHODS))) as packed:
@@ -180,6 +188,12 @@ def blanks(folder: Folder) -> None:
     """Blanks around a name."""
     if path := folder.a_word(*ALL):
         rename(path, f"{' ' * folder.random.integers(2)}{path.name}{' ' * folder.random.integers(2)}")
+
+
+def json_lines(folder: Folder) -> None:
+    """The other ending of ndjson."""
+    if path := folder.a_word(".ndjson"):
+        rename(path, f"{path.stem}.jsonl")
 
 
 def underscored(folder: Folder) -> None:
@@ -343,7 +357,8 @@ def copied(folder: Folder) -> None:
     if path := folder.a_word():
         ways: list[Callable[[str], str]] = [
             str.upper, str.title, lambda name: f"Copy of {name}", lambda name: f"more/{name}",
-            lambda name: unicodedata.normalize("NFD", name), lambda name: name.replace(" ", "_"), lambda name: f"{name} ",
+            lambda name: unicodedata.normalize("NFD", name), lambda name: name.replace(" ", "_"),
+            lambda name: f"{name} ",
         ]  # fmt: skip
         place = path.parent / ways[folder.random.integers(len(ways))](path.name)
         if not os.path.lexists(place):
@@ -472,8 +487,8 @@ def deep(folder: Folder) -> None:
 
 
 HARMLESS = (
-    upper_case, gzipped, zipped, zipped_together, moved, decomposed, blanks, underscored, junk, empty_folder, linked,
-    linked_folder, windows_lines, byte_order_mark, blank_lines, packed_test,
+    upper_case, gzipped, zipped, zipped_together, moved, decomposed, blanks, underscored, json_lines, junk, empty_folder,
+    linked, linked_folder, windows_lines, byte_order_mark, blank_lines, packed_test,
 )  # fmt: skip
 OTHERS = (
     truncated, flipped, flipped_archive, other_encoding, old_lines, inserted, emptied, without_a_line, other_name,

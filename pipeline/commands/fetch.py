@@ -18,13 +18,14 @@ from pathlib import Path, PurePosixPath
 from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
+from pipeline.raw.packing import PACKED
 from pipeline.submissions import kaggle
 from pipeline.submissions.troubles import SETUP, KaggleError
 
 DATA = Path("data")
 COMPETITION = "quickdraw-doodle-recognition"
 NEEDED = ("train_simplified", "test_simplified.csv", "sample_submission.csv")
-PACKED = ("", ".zip", ".gz")  # suffixes of drawings that shuffle can read
+ENDINGS = ("", *PACKED)  # of a file that may be packed
 WELCOME = ("test_labels.csv", "ndjson_simplified", "ndjson_raw", "train_raw", "test_raw.csv")
 
 
@@ -38,16 +39,15 @@ def competition_files(folder: Path) -> list[Path]:
     if missing:
         raise SketchstackError(
             f"{folder} does not hold the competition files: {' and '.join(missing)} is missing. It must hold "
-            f"{', '.join(NEEDED)}, as the competition's download does; drawings may be compressed as .zip or .gz."
+            f"{', '.join(NEEDED)}, as the competition's download does; each may be compressed ({', '.join(PACKED)})."
         )
     found = [path for name in (*NEEDED, *WELCOME) for path in _there(folder, name)]
     return [path.relative_to(folder) for path in found]
 
 
 def _there(folder: Path, name: str) -> list[Path]:
-    """The files of a needed name in a folder: drawings may be compressed."""
-    endings = ("",) if name == "sample_submission.csv" else PACKED
-    return next((files for ending in endings if (files := _files(folder / f"{name}{ending}"))), [])
+    """The files of a needed name in a folder, which may be compressed."""
+    return next((files for ending in ENDINGS if (files := _files(folder / f"{name}{ending}"))), [])
 
 
 def _files(path: Path) -> list[Path]:

@@ -1,25 +1,26 @@
 """Raw competition files: their list, compression and layout, and their text in blocks of complete lines.
 
-Kaggle's CSVs and Google's ndjson, simplified or raw, uncompressed, .gz, or in a .zip. A row is a line, so a broken
-quote spoils only its own row. A fault of a whole file stops the stage.
+Files of any format of `formats`, compressed or not, also in a .zip. A row is a line, so a broken quote spoils only its
+own row. A fault of a whole file stops the stage.
 """
 
 from __future__ import annotations
 
 import csv
-import gzip
-import lzma
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from pipeline.drawings.words import spell
 from pipeline.foundation.errors import SketchstackError
+from pipeline.raw.flat import CONVERTED
+from pipeline.raw.formats import Stream, count_drawings, text_of, without_strokes
+from pipeline.raw.names import BITMAPS, TEXT, format_of, has_hashed_ids, word_of_name
+from pipeline.raw.packing import damaged
 from pipeline.raw.records import BadRowError, csv_record, decoded_drawing, json_record
 
 COLUMNS = ("key_id", "drawing")  # required in every file
@@ -29,7 +30,7 @@ SEARCHED = 100  # most rows searched for a drawing that shows whether the file i
 BLOCK = 2**22  # bytes read at a time
 LINE_FEED = ord("\n")
 LEAST_WRITTEN = 0.25  # bytes on disk while folds are written, per byte of text that is read
-PACKED_TEST = (".gz", ".zip")  # what may stand behind the name of the test file
+LONGEST_SHOWN = 500  # characters of a header that a message quotes
 LONGEST_LINE = 2**24  # bytes; a longer line is not a row
 
 
@@ -71,7 +72,7 @@ class Layout(NamedTuple):
     """The layout of a raw file.
 
     Attributes:
-        columns: of a CSV; empty for ndjson.
+        columns: of a CSV, or of the lines that a binary format becomes; empty for ndjson.
         above: number of lines above the first row, including the header.
         timed: whether it holds raw drawings, `[[x...], [y...], [t...]]` per stroke; None if its first rows do not show
             it.
@@ -97,48 +98,31 @@ class Block(NamedTuple):
     text: np.ndarray | None
 
 
-class Stream(Protocol):
-    """The uncompressed text of a file."""
+@contextmanager
+def _opened(raw: RawFile) -> Iterator[Stream]:
+    """The content of a file as text, in lines.
 
-    def readinto(self, into: memoryview, /) -> int | None:
-        """Fill a buffer; returns the number of bytes, 0 at the end."""
-
-    def readline(self, limit: int, /) -> bytes:
-        """The next line with its end, or its first `limit` bytes."""
-
-
-def word_of_name(name: str) -> str | None:
-    """The word that a file's name says, as it is spelled there; None if it is not the name of a file of drawings."""
-    name = name.strip()
-    lower = name.lower().removesuffix(".gz")
-    kind = next((kind for kind in (".csv", ".ndjson") if lower.endswith(kind)), None)
-    word = name[: len(lower) - len(kind)].strip() if kind else ""
-    return None if not word or word.startswith(".") else word
+    Raises:
+        SketchstackError: the file is truncated or damaged, or not of its format.
+    """
+    with _content(raw) as file, text_of(file, raw.name, raw, raw.word) as stream:
+        yield stream
 
 
 @contextmanager
-def _opened(raw: RawFile) -> Iterator[Stream]:
-    """The uncompressed text of a file.
-
-    Raises:
-        SketchstackError: a compressed file is truncated or damaged.
-    """
+def _content(raw: RawFile) -> Iterator[IO[bytes]]:
+    """The bytes of a file, of which only a .zip is unpacked."""
+    if not raw.member:
+        with raw.path.open("rb") as file:
+            yield file
+        return
     with ExitStack() as files:
         try:
-            if raw.member:
-                member = files.enter_context(zipfile.ZipFile(raw.path)).open(raw.member)
-                stream: Any = files.enter_context(member)
-                if raw.name.lower().endswith(".gz"):
-                    stream = files.enter_context(gzip.open(stream))
-            else:
-                stream = files.enter_context((gzip.open if raw.name.lower().endswith(".gz") else open)(raw.path, "rb"))
-            yield stream
-        except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, lzma.LZMAError, RuntimeError) as error:
-            raise _damaged(raw, error) from None
-
-
-def _damaged(raw: RawFile | Path, error: Exception) -> SketchstackError:
-    return SketchstackError(f"{raw} is damaged and cannot be unpacked ({error}); fetch it again with `make data`.")
+            packed = files.enter_context(zipfile.ZipFile(raw.path))
+            member = files.enter_context(packed.open(raw.member))
+        except (zipfile.BadZipFile, RuntimeError) as error:
+            raise damaged(raw, error) from None
+        yield member
 
 
 def layout_of(raw: RawFile) -> Layout:
@@ -147,15 +131,19 @@ def layout_of(raw: RawFile) -> Layout:
     Raises:
         SketchstackError: the file has no rows, has no such column, or is the file of another word.
     """
-    in_csv = raw.name.lower().removesuffix(".gz").endswith(".csv")
+    kind = format_of(raw.name)
+    if kind == BITMAPS:
+        raise without_strokes(raw)
+    if kind == ".npz":
+        return _layout_by_count(raw)
     with _opened(raw) as stream:
         lines = _filled_lines(stream)
-        above, columns = _header(raw, lines) if in_csv else (0, ())
+        above, columns = _header(raw, lines) if kind == ".csv" else (0, () if kind in TEXT else CONVERTED)
         first, timed, rows = [], None, 0
         for number, line in lines:
             rows += 1
             try:
-                record = csv_record(line, list(columns)) if in_csv else json_record(line)
+                record = csv_record(line, list(columns)) if columns else json_record(line)
                 timed = _is_raw(record) if timed is None else timed
                 first.append((number, record))
             except BadRowError:
@@ -163,9 +151,29 @@ def layout_of(raw: RawFile) -> Layout:
             if rows >= SEARCHED or (rows >= FIRST and timed is not None):
                 break
     if not rows:
-        raise SketchstackError(f"{raw} has no rows; fetch it again with `make data`, or omit its word.")
+        raise _without_rows(raw)
     _check_first(raw, first[:FIRST])
     return Layout(columns, above, timed)
+
+
+def _layout_by_count(raw: RawFile) -> Layout:
+    """The layout of a file whose headers say how many drawings it has, so that none need be read."""
+    with _content(raw) as file:
+        if not count_drawings(file, raw.name, raw):
+            raise _without_rows(raw)
+    return Layout(CONVERTED, 0, False)
+
+
+def _without_rows(raw: RawFile) -> SketchstackError:
+    remedy = (
+        "remove the file, or name the other words in shuffle.words of params.yaml" if raw.word else "put rows there"
+    )
+    return SketchstackError(f"{raw} has no rows; {remedy}.")
+
+
+def words_of_hashed_ids(files: Iterable[RawFile]) -> list[str]:
+    """The words of the files whose drawings have no ids, so that they get hashes as ids."""
+    return sorted({file.word for file in files if file.word is not None and has_hashed_ids(file.name)})
 
 
 def _filled_lines(stream: Stream) -> Iterator[tuple[int, bytes]]:
@@ -185,7 +193,7 @@ def _header(raw: RawFile, lines: Iterator[tuple[int, bytes]]) -> tuple[int, tupl
     except (UnicodeDecodeError, csv.Error) as error:
         raise SketchstackError(
             f"{raw}, line 1: the header is not CSV in UTF-8 with lines that end in a line feed ({error}). "
-            "Give the file the ending .gz or .zip if it is packed, or fetch it again with `make data`."
+            f"{_saved_again(header)}."
         ) from None
     for column in TRAINING_COLUMNS if raw.word else COLUMNS:
         if column not in columns:
@@ -212,16 +220,28 @@ def _check_first(raw: RawFile, first: list[tuple[int, dict[str, Any]]]) -> None:
         line, record = first[0]
         raise SketchstackError(
             f"{raw}, line {line}: the word is {record.get('word')!r}, but the file's name says "
-            f"{word_of_name(raw.name)!r}; rename the file after its word, or fetch it again with "
-            "`make data`."
+            f"{word_of_name(raw.name)!r}; rename the file after the word of its rows, or bring back the right file."
         )
 
 
 def _missing_field(raw: RawFile, line: int, field: str, fields: Iterable[str]) -> SketchstackError:
     return SketchstackError(
-        f"{raw}, line {line}: the column {field!r} is missing; there are {', '.join(fields) or 'none'}. "
-        "Fetch the file again with `make data`."
+        f"{raw}, line {line}: the column {field!r} is missing; there are {_shown(fields)}. Add it, or bring "
+        "back a file that has it."
     )
+
+
+def _shown(fields: Iterable[str]) -> str:
+    """The names of fields as a list, without characters that cannot be printed."""
+    shown = ", ".join(field if field.isprintable() else ascii(field) for field in fields) or "none"
+    return shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}..."
+
+
+def _saved_again(header: bytes) -> str:
+    """The remedy for a header that cannot be read."""
+    if header.count(b"\r") > 1 and b"\n" not in header[:-1]:
+        return "Its lines end in carriage returns alone, as on old Macs: save it with the line ends of Linux or Windows"
+    return "Save it again as CSV in UTF-8"
 
 
 def blocks(raw: RawFile, above: int) -> Iterator[Block]:

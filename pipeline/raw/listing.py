@@ -23,8 +23,11 @@ from typing import NamedTuple
 from pipeline.drawings.words import Words, spell
 from pipeline.foundation.errors import REMEDIES, SketchstackError
 from pipeline.foundation.params import Params
-from pipeline.raw.files import PACKED_TEST, RawFile, word_of_name
+from pipeline.raw.files import RawFile
+from pipeline.raw.names import word_of_name
+from pipeline.raw.packing import PACKED
 
+ENDINGS = ".ndjson, .jsonl, .parquet, .bin or .npz, also packed as .gz, .bz2, .xz, .zst or .zip"
 NAMED = 20  # most names that a message lists
 DEEPEST = 40  # folders below each other
 UTF8 = 0x800  # flag of a .zip's member: its name is UTF-8
@@ -148,7 +151,7 @@ def list_training(params: Params) -> Listing:
     files = _by_word(place, found.files)
     if not files:
         raise SketchstackError(
-            f"{place} holds no file of drawings such as <word>.csv or <word>.ndjson{_told_ignored(found.ignored)}; "
+            f"{place} holds no file of drawings (<word>.csv, {ENDINGS}){_told_ignored(found.ignored)}; "
             f"fetch them with `make data NAME={params.profile}`, or put your own there, or name another folder in "
             "params.yaml under data."
         )
@@ -223,7 +226,7 @@ def list_files(place: Path) -> Found:
 
 def _test_place(params: Params) -> Path | None:
     path = Path(params.data.folder, params.data.test)
-    places = (path, *(path.with_name(path.name + suffix) for suffix in PACKED_TEST))
+    places = (path, *(path.with_name(path.name + suffix) for suffix in PACKED))
     return next((place for place in places if os.path.lexists(place)), None)
 
 
@@ -354,7 +357,7 @@ def _unknown_name(name: str) -> tuple[str, str]:
         return f"the file {name.removesuffix('.dvc')} that it stands for is missing", "run `dvc pull` to bring it back"
     return (
         "its name does not end like that of a file of drawings",
-        "save it as <word>.csv or <word>.ndjson (also packed as .gz or .zip), or move it out of this folder",
+        f"save it as <word>.csv, {ENDINGS}, or move it out of this folder",
     )
 
 

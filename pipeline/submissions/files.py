@@ -23,6 +23,8 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.places import places
 from pipeline.predictions.metrics import GUESSES
 from pipeline.raw.columns import parsed_key_id, read_columns, read_key_ids, row_place, written_ids
+from pipeline.raw.names import word_of_name
+from pipeline.raw.packing import packed_beside
 
 HEADER = "key_id,word"
 TRAIN = "train_simplified"
@@ -45,9 +47,12 @@ def write_submission(path: Path, key_ids: np.ndarray, guesses: np.ndarray, words
 def sample_key_ids(sample: Path) -> np.ndarray:
     """The rows that a submission must have, in order: the key_ids of the sample submission, (N,) int64.
 
+    The sample may be packed, as `<name>.zip`, `.gz`, `.bz2`, `.xz` or `.zst`.
+
     Raises:
         SketchstackError: the file is missing, has no key_id column or no rows, or has an invalid or repeated key_id.
     """
+    sample = packed_beside(sample)
     key_ids = read_key_ids(sample, read_columns(sample, ["key_id"])["key_id"])
     if not len(key_ids):
         raise SketchstackError(f"{sample} has no rows; fetch the competition's file again.")
@@ -61,7 +66,7 @@ def known_words(sample: Path) -> frozenset[str]:
         SketchstackError: there are neither such files nor folds.
     """
     files = (sample.parent / TRAIN).glob("*.*")
-    names = {spell(file.name.split(".")[0]) for file in files if not file.name.startswith(".")}
+    names = {spell(word) for file in files if (word := word_of_name(file.name.removesuffix(".zip")))}
     return frozenset(names or load_words(places().folds).names)
 
 
