@@ -20,7 +20,7 @@ def spell(word: str) -> str:
 
     Letters with accents get the normal form NFC, as macOS names files in NFD; blanks around the word are removed.
     """
-    return unicodedata.normalize("NFC", word).strip().replace(" ", "_")
+    return unicodedata.normalize("NFC", word).strip(" ").replace(" ", "_")
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ def test_a_file_of_another_word_is_refused(tmp_path):
         read_csv(tmp_path, csv_line(1, "bee"))
     assert str(caught.value) == (
         f"{tmp_path}/ant.csv, line 2: the word is 'bee', but the file's name says 'ant'; "
-        "rename the file after its word, or fetch it again with `make data`."
+        "rename the file after the word of its rows, or bring back the right file."
     )
 
 
@@ -230,14 +230,14 @@ def test_a_missing_column_is_told_with_those_there_are(tmp_path, column):
         rows_of(path)
     assert str(caught.value) == (
         f"{path}, line 1: the column {column!r} is missing; there are {', '.join(columns)}. "
-        "Fetch the file again with `make data`."
+        "Add it, or bring back a file that has it."
     )
 
 
 @pytest.mark.parametrize("header", [b"\xff\xfe\x00", HEADER.replace(",", "\r").encode()])
 def test_a_header_that_is_no_csv_is_refused(tmp_path, header):
     (tmp_path / "ant.csv").write_bytes(header + b"\nrow\n")
-    with pytest.raises(SketchstackError, match=r"ant\.csv, line 1: the header is not CSV in UTF-8 .* Save the file"):
+    with pytest.raises(SketchstackError, match=r"ant\.csv, line 1: the header is not CSV in UTF-8 .* Save it again as"):
         rows_of(tmp_path / "ant.csv")
 
 
@@ -245,7 +245,7 @@ def test_a_header_that_is_no_csv_is_refused(tmp_path, header):
 def test_a_word_or_a_test_file_without_rows_is_refused(tmp_path, name, lines):
     path = write_lines(tmp_path / name, lines)
     for word in (ANT, None):
-        with pytest.raises(SketchstackError, match=r"ant\.(csv|ndjson) has no rows; fetch it again with `make data`"):
+        with pytest.raises(SketchstackError, match=r"ant\.(csv|ndjson) has no rows; (remove the file|put rows)"):
             rows_of(path, word)
 
 
