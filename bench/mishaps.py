@@ -93,6 +93,7 @@ class Folder:
         """The regular files below the training folder and the test file, of some suffixes."""
         below = [Path(place, name) for place, _, names in os.walk(self.train) for name in names]
         found = [path for path in [*below, self.test] if path.is_file() and not path.is_symlink()]
+        found = [path for path in found if path.name.isprintable()]  # zipfile writes no other names
         return sorted(path for path in found if not suffixes or path.suffix.lower() in suffixes)
 
     def a_file(self, *suffixes: str) -> Path | None:
@@ -143,14 +144,13 @@ def zipped(folder: Folder) -> None:
 
 def zipped_together(folder: Folder) -> None:
     """Several words in one .zip, below any top folder."""
-    if (folder.train / "words.zip").exists():
+    place, packs = folder.train / "words.zip", (".csv", ".ndjson", ".gz")
+    paths = [path for path in folder.files(*packs) if path.parent == folder.train and path.name not in JUNK]
+    if place.exists() or not paths:
         return
-    paths = [
-        path for path in folder.files(".csv", ".ndjson", ".gz") if path.parent == folder.train and path.name not in JUNK
-    ]
     tops = ("", "train_simplified/", "./", "a/b/", "C:\\data\\", "/", "../", "cat.csv/", "train\\")
     top = str(folder.random.choice(tops))
-    with zipfile.ZipFile(folder.train / "words.zip", "w", int(folder.random.choice(METHODS))) as packed:
+    with zipfile.ZipFile(place, "w", int(folder.random.choice(METHODS))) as packed:
         if top.endswith("/") and folder.random.random() < 0.5:
             packed.mkdir(top)
         for path in paths:
@@ -159,11 +159,7 @@ def zipped_together(folder: Folder) -> None:
                     member.write(path.read_bytes())
                 path.unlink()
         if folder.random.random() < 0.3:
-            packed.writestr(f"__MACOSX/{top}._{path.name}", "resource fork")
-        if not paths:
-            packed.writestr(".DS_Store", "")
-    if not paths:
-        (folder.train / "words.zip").unlink()
+            packed.writestr(f"__MACOSX/{top}._{paths[0].name}", "resource fork")
 
 
 def moved(folder: Folder) -> None:

@@ -395,7 +395,7 @@ def _broken(place: str, error: Exception) -> Refusal:
 
 def _add_member(found: Found, path: Path, packed: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
     parts = re.split(r"[\\/]", _member_name(info))
-    place, name = f"{path}/{safe_name(info.filename)}", parts[-1]
+    place, name = f"{path}/{safe_name(_member_name(info))}", parts[-1]
     if not name:  # a folder, by a tool that writes back slashes
         return
     if any(HARMLESS.fullmatch(part) and not word_of_name(part) for part in parts):
