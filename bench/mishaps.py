@@ -221,7 +221,8 @@ def linked(folder: Folder) -> None:
 def linked_folder(folder: Folder) -> None:
     """A link to a folder."""
     place = folder.elsewhere / "folder"
-    if not place.exists() and (path := folder.a_word()):
+    path = folder.a_word()
+    if path and path.parent == folder.train and not place.exists():
         place.mkdir()
         path.rename(place / path.name)
         (folder.train / "link").symlink_to(place)
@@ -483,8 +484,8 @@ def deep(folder: Folder) -> None:
 
 
 HARMLESS = (
-    upper_case, gzipped, zipped, zipped_together, moved, decomposed, blanks, underscored, json_lines, junk, empty_folder,
-    linked, linked_folder, windows_lines, byte_order_mark, blank_lines, packed_test,
+    upper_case, gzipped, zipped, zipped_together, moved, decomposed, blanks, underscored, json_lines, junk,
+    empty_folder, linked, linked_folder, windows_lines, byte_order_mark, blank_lines, packed_test,
 )  # fmt: skip
 OTHERS = (
     truncated, flipped, flipped_archive, other_encoding, old_lines, inserted, emptied, without_a_line, other_name,

@@ -240,6 +240,6 @@ def check_alike(files: Sequence[RawFile], layouts: Sequence[Layout]) -> bool:
     if len(kinds) > 1:
         raise SketchstackError(
             f"{kinds[True]} holds raw drawings and {kinds[False]} simplified ones, so only some rows would have "
-            "times. Name files of one kind in params.yaml under data."
+            "times. Leave files of one kind there, or name folders of one kind in params.yaml under data."
         )
     return any(kinds)

@@ -25,6 +25,7 @@ COUNTRY = re.compile(r"[A-Za-z]{2}")
 STAMP = re.compile(
     r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?))? ?(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?", re.I
 )
+LAST_CLOCK = 2**53  # milliseconds since 1970 that a double holds exactly
 BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
 INTEGER = re.compile(r"-?[0-9]{1,20}")  # int() also accepts 1_0 and digits of other scripts
 csv.field_size_limit(2**27)  # raw drawings reach megabytes
@@ -193,6 +194,8 @@ def simplified(drawing: Any) -> Strokes:
     room = scratch(6 * points, timed=True)
     for axis, limits in enumerate([(-FARTHEST, FARTHEST), (-FARTHEST, FARTHEST), (0, LATEST)]):
         values = [value for stroke in strokes for value in stroke[axis]]
+        if axis == 2:
+            values = _since_first(values)
         room.raw[axis, :points] = _finite(values, "time" if axis == 2 else "coordinate", *limits)
     room.lengths[: len(strokes)] = [len(x) for x, _, _ in strokes]
     most = 2 * points + 2 * len(strokes)  # kept points are next to a corner, or are ends
@@ -204,6 +207,13 @@ def simplified(drawing: Any) -> Strokes:
             f"a stroke is longer than {LONGEST} pixels of a canvas of 255, or keeps over {MOST_POINTS} points"
         )
     return Strokes(x[:end], y[:end], t[:end], stroke)
+
+
+def _since_first(times: list[Any]) -> list[Any]:
+    """Times of a clock that began before the drawing, less the first of them; other times as they are."""
+    if all(type(time) in (int, float) and math.isfinite(time) for time in times) and LATEST < max(times) < LAST_CLOCK:
+        return [time - min(times) for time in times]
+    return times
 
 
 def _finite(values: list[Any], what: str, least: float, most: float) -> list[float]:

@@ -219,8 +219,8 @@ def no_file(path, kind):
 @pytest.mark.parametrize(
     "kind",
     [
-        "a named pipe", "a link to nowhere, which is missing", "symbolic links", "a device", "a folder without drawings",
-        "a link to a folder that is listed as", "a socket",
+        "a named pipe", "a link to nowhere, which is missing", "symbolic links", "a device",
+        "a folder without drawings", "a link to a folder that is listed as", "a socket",
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("name", ["cat.csv", "cat.zip"])
