@@ -195,7 +195,7 @@ def json_lines(folder: Folder) -> None:
 def underscored(folder: Folder) -> None:
     """Underscores in place of blanks."""
     if path := folder.a_word(*PLAIN):
-        rename(path, path.name.replace(" ", "_"))
+        rename(path, path.name.strip().replace(" ", "_"))
 
 
 def junk(folder: Folder) -> None:

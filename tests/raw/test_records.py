@@ -259,7 +259,7 @@ def test_a_long_scribble_is_no_endless_stroke(points):
     zigzag = np.arange(points) % 2 * 400.0
     across = np.arange(points) * 400 / points
     strokes = simplified([[across.tolist(), zigzag.tolist(), np.arange(points).tolist()]])
-    assert len(strokes.x) >= points
+    assert len(strokes.x) >= 0.95 * points
     assert strokes.y.max() == 255
 
 
