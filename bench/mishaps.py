@@ -252,7 +252,7 @@ def zipped_folder(folder: Folder) -> None:
     if any(path.is_symlink() for path in folder.train.rglob("*")):
         return
     names = sorted(path for path in folder.train.rglob("*") if path.is_file())
-    if any(path.suffix.lower() == ".zip" or path.name.strip() != path.name for path in names):
+    if not all(path.suffix.lower() != ".zip" and path.name.isprintable() for path in names):
         return
     with zipfile.ZipFile(folder.train.with_name("train_simplified.zip"), "w") as packed:
         for path in names:
