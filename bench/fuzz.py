@@ -87,14 +87,17 @@ def try_case(seed: int, number: int, home: Path) -> Case:
     random, case = np.random.default_rng([seed, number]), Case(number)
     folder, params = mishaps.Folder(home, random), params_of(home)
     harmless = bool(random.random() < HARMLESS_ONLY)
-    for _ in range(random.integers(0 if harmless else 1, MOST + 1)):
-        others = () if harmless else mishaps.OTHERS
-        happens = [*mishaps.HARMLESS, *others, *others][random.integers(len(mishaps.HARMLESS) + 2 * len(others))]
-        case.mishaps.append(happens.__name__)
-        happens(folder)
-    if random.random() < 0.1:
-        case.mishaps.append(mishaps.LAST.__name__)
-        mishaps.LAST(folder)
+    others = () if harmless else mishaps.OTHERS
+    drawn = random.integers(len(mishaps.HARMLESS) + 2 * len(others), size=random.integers(not harmless, MOST + 1))
+    happen = [[*mishaps.HARMLESS, *others, *others][number] for number in drawn]
+    happen += [mishaps.LAST] if random.random() < 0.1 else []
+    case.mishaps = [each.__name__ for each in happen]
+    try:
+        for each in happen:
+            each(folder)
+    except Exception:
+        case.faults.append(f"the case could not be made: {traceback.format_exc(limit=-2)}")
+        return case
     harmless = _is_harmless(case)
     with contextlib.chdir(home), contextlib.redirect_stdout(io.StringIO()) as told:
         try:

@@ -1,8 +1,8 @@
 """Google's binary files of simplified drawings (.bin) → lines of CSV.
 
 A drawing is, without padding and with the low byte first: key_id uint64, countrycode two letters, recognized int8,
-timestamp uint32 in seconds since 1970, the number of strokes uint16; then for each stroke its number of points uint16,
-and as many x and as many y, a byte each. Source: examples/binary_file_parser.py of
+timestamp uint32 in seconds since 1970 (0 if not known), the number of strokes uint16; then for each stroke its number
+of points uint16, and as many x and as many y, a byte each. Source: examples/binary_file_parser.py of
 https://github.com/googlecreativelab/quickdraw-dataset. The word stands only in the file's name.
 """
 
@@ -15,7 +15,7 @@ import numba
 import numpy as np
 
 from pipeline.foundation.errors import SketchstackError
-from pipeline.raw.flat import csv_lines, empty_flat
+from pipeline.raw.flat import UNKNOWN, csv_lines, empty_flat
 
 BLOCK = 2**20  # bytes read at a time
 HEADER = 17  # bytes of a drawing before its strokes
@@ -102,7 +102,7 @@ def _take_drawings(  # type: ignore[no-untyped-def]
             key |= np.uint64(data[at + place]) << np.uint64(8 * place)
         for place in range(4):
             seconds |= np.int64(data[at + 11 + place]) << (8 * place)
-        key_id[row], timestamp[row] = key, seconds
+        key_id[row], timestamp[row] = key, seconds if seconds > 0 else UNKNOWN
         blank = data[at + 8] == 32 and data[at + 9] == 32
         countrycode[row, 0] = 0 if blank else data[at + 8]
         countrycode[row, 1] = 0 if blank else data[at + 9]

@@ -20,7 +20,7 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.raw.flat import CONVERTED
 from pipeline.raw.formats import Stream, count_drawings, text_of, without_strokes
 from pipeline.raw.names import BITMAPS, TEXT, format_of, has_hashed_ids, word_of_name
-from pipeline.raw.packing import damaged
+from pipeline.raw.packing import BROKEN_ZIP, damaged
 from pipeline.raw.records import BadRowError, csv_record, decoded_drawing, json_record
 
 COLUMNS = ("key_id", "drawing")  # required in every file
@@ -120,7 +120,7 @@ def _content(raw: RawFile) -> Iterator[IO[bytes]]:
         try:
             packed = files.enter_context(zipfile.ZipFile(raw.path))
             member = files.enter_context(packed.open(raw.member))
-        except (zipfile.BadZipFile, RuntimeError) as error:
+        except (*BROKEN_ZIP, KeyError) as error:
             raise damaged(raw, error) from None
         yield member
 

@@ -7,14 +7,11 @@ disk, so names of members with `..` or a leading slash do no harm.
 from __future__ import annotations
 
 import difflib
-import lzma
 import os
 import re
 import stat
-import struct
 import unicodedata
 import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +22,7 @@ from pipeline.foundation.errors import REMEDIES, SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.raw.files import RawFile
 from pipeline.raw.names import word_of_name
-from pipeline.raw.packing import PACKED
+from pipeline.raw.packing import BROKEN_ZIP, PACKED
 
 ENDINGS = ".ndjson, .jsonl, .parquet, .bin or .npz, also packed as .gz, .bz2, .xz, .zst or .zip"
 NAMED = 20  # most names that a message lists
@@ -33,10 +30,7 @@ DEEPEST = 40  # folders below each other
 UTF8 = 0x800  # flag of a .zip's member: its name is UTF-8
 ENCRYPTED = 0x1
 UNPACKED = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA}
-BROKEN = (  # what zipfile raises for a damaged .zip
-    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, OSError, RuntimeError, ValueError,
-    OverflowError, IndexError,
-)  # fmt: skip
+BROKEN = (*BROKEN_ZIP, OSError)  # the last for offsets before the start of a file
 # What systems and tools leave in folders: no drawings.
 HARMLESS = re.compile(
     r"\._.*|\.DS_Store|__MACOSX|Icon\r|\.Spotlight-V100|\.Trashes|\.fseventsd|\.TemporaryItems|\.apdisk"

@@ -6,6 +6,7 @@ import bz2
 import gzip
 import io
 import lzma
+import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,6 +17,10 @@ from typing import IO, Any, TextIO
 from pipeline.foundation.errors import SketchstackError
 
 FAULTS = (EOFError, OSError, zlib.error, zipfile.BadZipFile, lzma.LZMAError, RuntimeError)  # of a packed file
+BROKEN_ZIP = (  # what zipfile raises for a damaged .zip
+    zipfile.BadZipFile, zlib.error, lzma.LZMAError, struct.error, EOFError, RuntimeError, ValueError, OverflowError,
+    IndexError,
+)  # fmt: skip
 
 
 def _zstd(file: IO[bytes]) -> IO[bytes]:
@@ -96,5 +101,5 @@ def _only_member(path: Path, files: ExitStack) -> tuple[IO[bytes], str]:
         if len(members) != 1:
             raise SketchstackError(f"{path} holds {len(members)} files instead of one; unpack the right one beside it.")
         return files.enter_context(packed.open(members[0])), members[0]
-    except (zipfile.BadZipFile, RuntimeError) as error:
+    except BROKEN_ZIP as error:
         raise damaged(path, error) from None

@@ -18,7 +18,7 @@ from pyarrow import types
 from pipeline.foundation.errors import SketchstackError
 from pipeline.raw.flat import CONVERTED
 
-BATCH = 2**13  # rows that become lines at a time
+BATCH = 2**12  # rows that become lines at a time
 LINE_ENDS = r"[\r\n]"
 AGAIN = "Copy or download this file again, or remove it."
 _OPTIONS = pa.csv.WriteOptions(include_header=False, quoting_style="needed")
@@ -39,8 +39,9 @@ def parquet_lines(file: IO[bytes], place: object, word: str | None) -> Iterator[
     try:
         # Without pre_buffer a group of rows is read in pages, and not at once.
         parquet = pa.parquet.ParquetFile(file, pre_buffer=False, buffer_size=2**20)
-        _check_columns(parquet.schema_arrow, place, needs_word=word is not None)
-        columns = [name for name in CONVERTED if name in parquet.schema_arrow.names]
+        schema = parquet.schema_arrow
+        _check_columns(schema, place, needs_word=word is not None)
+        columns = [name for name in CONVERTED if name in schema.names]
         for batch in parquet.iter_batches(BATCH, columns=columns):
             yield _csv(batch)
             row += batch.num_rows
@@ -120,7 +121,7 @@ def _text(name: str, column: pa.Array) -> pa.Array:
     if _is_list(column.type):
         return _json(column)
     column = column.cast(pa.string())
-    if pc.any(pc.match_substring_regex(column, LINE_ENDS)).as_py():
+    if any(pc.any(pc.match_substring(column, end)).as_py() for end in "\r\n"):
         # White space is the same for JSON; elsewhere it must not make a wrong text a right one.
         column = pc.replace_substring_regex(column, LINE_ENDS, " " if name == "drawing" else "\ufffd")
     return column

@@ -21,7 +21,6 @@ import math
 import pickle
 import re
 import zipfile
-import zlib
 from collections.abc import Iterator
 from typing import IO, Any, NamedTuple
 
@@ -32,13 +31,14 @@ import xxhash
 from pipeline.drawings.strokes import FARTHEST, MOST_POINTS, drawing_hashes
 from pipeline.foundation.errors import SketchstackError
 from pipeline.raw.flat import Flat, csv_lines, empty_flat
+from pipeline.raw.packing import BROKEN_ZIP
 
 ORDER = ("train", "valid", "test")  # of the arrays of a file; others follow by name
 AT_ONCE = 2**13  # drawings that become lines at a time
 ID_BITS = 59  # an id has at most 18 digits
 AGAIN = "Copy or download this file again, or remove it."
 EXPECTED = "sketch-rnn's arrays train, valid and test hold drawings of three columns: dx, dy, pen lifted (0 or 1)"
-_NUMBERS = re.compile(r"[bifu][1248]")  # dtypes of numbers
+_NUMBERS = re.compile(r"b1|[iu][1248]|f[248]")  # dtypes of numbers
 _LONG = re.compile(rb"(?<=\d)L")  # Python 2 wrote shapes as (70000L,)
 _LEAST, _FAR, _LONG_STROKE = -1, -2, -3
 
@@ -162,6 +162,14 @@ def _accumulate(moves, lengths, points, strokes, x, y, stroke):  # type: ignore[
     return 0, 0
 
 
+class _Header(NamedTuple):
+    """The header of an .npy."""
+
+    shape: tuple[int, ...]
+    columns_first: bool
+    dtype: np.dtype[Any]
+
+
 class _Arrays:
     """The arrays of a .npz, read without running code."""
 
@@ -169,7 +177,7 @@ class _Arrays:
         self._place = place
         try:
             self._packed = zipfile.ZipFile(file)
-        except (zipfile.BadZipFile, ValueError) as error:
+        except BROKEN_ZIP as error:
             raise SketchstackError(f"{place} is damaged or no .npz ({error}). {AGAIN}") from None
         names = [name.removesuffix(".npy") for name in self._packed.namelist()]
         self.names = sorted(names, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
@@ -182,14 +190,17 @@ class _Arrays:
 
     def count(self, name: str) -> int:
         """The number of drawings of an array, from its header."""
-        return self._opened(name)[1][0]
+        member, header = self._opened(name)
+        member.close()
+        return header.shape[0]
 
     def read(self, name: str) -> Moves:
         """The drawings of an array."""
-        member, shape, dtype = self._opened(name)
+        member, header = self._opened(name)
+        pickled = header.dtype.hasobject
         with member:
             try:
-                content = _unpickled(member) if dtype.hasobject else member.read()
+                content = _unpickled(member) if pickled else _Array.of(header, member.read())
                 if member.read(1):
                     raise pickle.UnpicklingError("there are more bytes behind the array")
             except _RefusedError as error:
@@ -198,27 +209,28 @@ class _Arrays:
                     "numbers; it was not run. Do not trust this file: take the word's file from Google's sketchrnn "
                     "folder."
                 ) from None
-            except (zipfile.BadZipFile, zlib.error, NotImplementedError, *_PICKLE_FAULTS) as error:
+            except (*BROKEN_ZIP, *_PICKLE_FAULTS) as error:
                 reason = str(error) or type(error).__name__
                 raise SketchstackError(f"{self._place}, array {name!r}: it is damaged ({reason}). {AGAIN}") from None
-        items = _items(content) if isinstance(content, _Array) else [_Array.of(content, shape[1:], dtype, shape[0])]
-        if items is None or (dtype.hasobject and (len(items),) != shape):
-            raise self._other(name, f"it is not a list of {shape[0]} arrays")
+        items: Any = content.content if pickled else [content]
+        if pickled and (not isinstance(items, list) or (len(items),) != header.shape):
+            raise self._other(name, f"it is not a list of {header.shape[0]} arrays")
         for number, item in enumerate(items, 1):
             if reason := _fault(item):
                 raise self._other(name, f"drawing {number} {reason}")
         return _joined(items)
 
-    def _opened(self, name: str) -> tuple[IO[bytes], tuple[int, ...], np.dtype[Any]]:
-        """An array's content, shape and dtype, from its header."""
+    def _opened(self, name: str) -> tuple[IO[bytes], _Header]:
+        """An array's content, and its header."""
         try:
             member = self._packed.open(f"{name}.npy")
-            shape, _, dtype = _header(member)
-        except (KeyError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
+            header = _header(member)
+        except (*BROKEN_ZIP, KeyError) as error:
             raise SketchstackError(f"{self._place}, array {name!r}: it cannot be read ({error}). {AGAIN}") from None
+        shape, _, dtype = header
         if (len(shape) != 1) if dtype.hasobject else (len(shape) != 3 or shape[2] != 3):
             raise self._other(name, f"it has the shape {shape} and holds {dtype.name}")
-        return member, shape, dtype
+        return member, header
 
     def _other(self, name: str, reason: str) -> SketchstackError:
         return SketchstackError(
@@ -227,16 +239,16 @@ class _Arrays:
         )
 
 
-def _header(member: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
-    """The shape, order and dtype of an .npy, read from its start."""
+def _header(member: IO[bytes]) -> _Header:
+    """The header of an .npy, read from its start."""
     start = member.read(8)
     size = member.read(2 if start[6:7] == b"\1" else 4)
     header = member.read(int.from_bytes(size, "little"))
     copy = io.BytesIO(start + size + _LONG.sub(b" ", header))
     version = np.lib.format.read_magic(copy)
     if version == (1, 0):
-        return np.lib.format.read_array_header_1_0(copy)
-    return np.lib.format.read_array_header_2_0(copy)
+        return _Header(*np.lib.format.read_array_header_1_0(copy))
+    return _Header(*np.lib.format.read_array_header_2_0(copy))
 
 
 class _RefusedError(Exception):
@@ -284,6 +296,9 @@ class _Dtype(_StandIn):
         self.order = ">" if state[1] == ">" else "<"
 
 
+_NO_DTYPE = _Dtype("")
+
+
 class _Array(_StandIn):
     """`numpy.ndarray`: its shape, dtype and content, which are not checked yet."""
 
@@ -291,18 +306,18 @@ class _Array(_StandIn):
 
     def __init__(self, *_: object) -> None:
         self.shape: tuple[int, ...] = ()
-        self.dtype, self.columns_first, self.content = _Dtype(""), False, b""
+        self.dtype, self.columns_first, self.content = _NO_DTYPE, False, b""
 
     def __setstate__(self, state: Any) -> None:
         _, self.shape, self.dtype, self.columns_first, self.content = state
 
     @classmethod
-    def of(cls, content: bytes, shape: tuple[int, ...], dtype: np.dtype[Any], count: int) -> _Array:
-        """Drawings of equal length, which need no pickle, as one array."""
+    def of(cls, header: _Header, content: bytes) -> _Array:
+        """Drawings of equal length as one array, which needs no pickle."""
         found = cls()
-        found.shape, found.content = (count, *shape), content
-        found.dtype = _Dtype(dtype.str[1:])
-        found.dtype.order = dtype.str[0]
+        found.shape, found.columns_first, found.content = header.shape, header.columns_first, content
+        found.dtype = _Dtype(header.dtype.str[1:])
+        found.dtype.order = header.dtype.str[0]
         return found
 
 
@@ -327,19 +342,14 @@ def _unpickled(file: IO[bytes]) -> _Array:
     return found
 
 
-def _items(array: _Array) -> list[Any] | None:
-    """The items of an array of arrays; None if it is not one."""
-    return array.content if isinstance(array.content, list) else None
-
-
 def _fault(item: Any) -> str:
     """Why an item is not a drawing; empty if it is one."""
     if not isinstance(item, _Array):
         return f"is a {type(item).__name__} in place of an array"
     if isinstance(item.content, str):  # bytes of Python 2
-        item.content = item.content.encode("latin1")
+        item.content = item.content.encode("latin1", "ignore")  # what is left out makes it too short
     shape, kind = item.shape, item.dtype.kind if isinstance(item.dtype, _Dtype) else ""
-    whole = isinstance(shape, tuple) and all(type(length) is int for length in shape)
+    whole = isinstance(shape, tuple) and all(type(length) is int and length >= 0 for length in shape)
     if not whole or len(shape) not in (2, 3) or shape[-1] != 3:
         return f"has the shape {shape}"
     if not _NUMBERS.fullmatch(kind):
