@@ -427,16 +427,13 @@ def _member_name(info: zipfile.ZipInfo) -> str:
 
 
 def _by_word(place: Path, files: Iterable[RawFile]) -> dict[str, RawFile]:
+    """The files by word; `A` and `a` are two words, as someone may draw letters."""
     found: dict[str, RawFile] = {}
-    spelled: dict[str, RawFile] = {}  # words in lower case
     for file in files:
-        word = str(file.word)
-        twin = spelled.setdefault(word.casefold(), file)
+        twin = found.setdefault(str(file.word), file)
         if twin != file:
             names = [os.path.relpath(str(each), place) if place.is_dir() else str(each) for each in (twin, file)]
-            same = "of one word" if twin.word == word else "whose words differ only in upper and lower case"
-            raise SketchstackError(f"{place} has {' and '.join(names)}, two files {same}; remove one of them.")
-        found[word] = file
+            raise SketchstackError(f"{place} has {' and '.join(names)}, two files of one word; remove one of them.")
     return found
 
 

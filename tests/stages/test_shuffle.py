@@ -338,7 +338,7 @@ def test_raw_and_simplified_files_side_by_side_stop_the_stage(tmp_path, odd):
     raw_competition(tmp_path, **plain[odd])
     text = failing_shuffle(tmp_path)
     assert f"{'test_simplified' if odd == 'test' else 'bee'}.csv simplified ones, so only some rows would have" in text
-    assert "Name files of one kind in params.yaml" in text
+    assert "Leave files of one kind there" in text
 
 
 def faulty(kind, key, word, rng):
