@@ -208,7 +208,7 @@ def fuzz(seed: int, cases: range, seconds: float = float("inf")) -> list[Case]:
     return found
 
 
-def record(cases: list[Case], seed: int, minutes: float, folder: Path = RESULTS) -> Path:
+def record(cases: list[Case], seed: int, minutes: float, code: str | None, folder: Path = RESULTS) -> Path:
     """Write counts and findings to fuzz.json, and a table of the mishaps to fuzz.md."""
     faulty = [case for case in cases if case.faults]
     accepted = [case for case in cases if case.accepted]
@@ -216,7 +216,7 @@ def record(cases: list[Case], seed: int, minutes: float, folder: Path = RESULTS)
         "benchmark": "fuzz",
         "command": f"python -m bench.fuzz --minutes {minutes:g} --seed {seed}",
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "commit": commit(),
+        "commit": code,
         "machine": machine(),
         "cases": len(cases),
         "accepted": len(accepted),
@@ -265,11 +265,12 @@ def main() -> None:
     if asked.case is not None:
         print(fuzz(asked.seed, range(asked.case, asked.case + 1)))
         return
+    code = commit()  # before the run, as the files may change during it
     cases = fuzz(asked.seed, range(sys.maxsize), 60 * asked.minutes)
     faulty = sum(bool(case.faults) for case in cases)
     print(f"{len(cases):,} cases, {faulty} with findings.")
     if asked.minutes >= 20:
-        print(f"Recorded in {os.path.relpath(record(cases, asked.seed, asked.minutes))}.")
+        print(f"Recorded in {os.path.relpath(record(cases, asked.seed, asked.minutes, code))}.")
     if faulty:
         raise SketchstackError(f"{faulty} of {len(cases)} cases have findings; `--case N` shows one.")
 

@@ -14,7 +14,7 @@ def test_a_short_fuzz_finds_nothing(tmp_path):
     assert [(case.number, case.faults) for case in cases if case.faults] == []
     assert any(case.accepted and case.rows for case in cases)
     assert any(case.error for case in cases)
-    path = fuzz.record(cases, 3, 1, tmp_path)
+    path = fuzz.record(cases, 3, 1, "abc", tmp_path)
     found = json.loads((tmp_path / "fuzz.json").read_text())
     assert found["cases"] == found["accepted"] + found["refused"] == 25
     assert "25 raw folders" in path.read_text()
