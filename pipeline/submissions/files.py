@@ -21,7 +21,7 @@ from pipeline.drawings.words import Words, load_words, spell
 from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.places import places
-from pipeline.predictions.metrics import GUESSES
+from pipeline.predictions.metrics import guesses_a_row
 from pipeline.raw.columns import parsed_key_id, read_columns, read_key_ids, row_place
 
 HEADER = "key_id,word"
@@ -34,10 +34,10 @@ def write_submission(path: Path, key_ids: np.ndarray, guesses: np.ndarray, words
     Args:
         path: the file; it is replaced if it exists.
         key_ids: (N,) int64.
-        guesses: (N, 3) labels, best first.
+        guesses: (N, 3) labels, best first; (N, 2) where there are two words.
         words: the words of the labels.
     """
-    names = np.asarray(words.names, object)[guesses]  # (N, 3)
+    names = np.asarray(words.names, object)[guesses]  # (N, guesses)
     rows = [f"{key_id},{' '.join(row)}" for key_id, row in zip(key_ids.tolist(), names, strict=True)]
     path.write_bytes("\n".join([HEADER, *rows, ""]).encode())
 
@@ -103,8 +103,8 @@ def check_submission(path: Path, key_ids: np.ndarray, words: Collection[str]) ->
     if found:
         raise SketchstackError(
             f"{path} is not a valid submission: {'; '.join(found)}. A submission is UTF-8 with line feeds, has the "
-            f"header {HEADER}, the sample's key_ids in the sample's order, and three different known words per row, "
-            f"separated by one space."
+            f"header {HEADER}, the sample's key_ids in the sample's order, and {guesses_a_row(len(words))} different "
+            f"known words per row, separated by one space."
         )
 
 
@@ -213,14 +213,14 @@ def _fields(number: int, row: str, found: _Faults) -> tuple[int | None, str | No
 def _check_guesses(
     number: int, text: str | None, words: Collection[str], spellings: dict[str, str], found: _Faults
 ) -> None:
-    """Check the three guesses of a row."""
+    """Check the guesses of a row: three, or two where there are two words."""
     if text is None:
         return
-    guesses = text.split()
+    guesses, wanted = text.split(), guesses_a_row(len(words))
     if " ".join(guesses) != text:
         found.add("blanks", number, f"blanks other than one space between guesses, in {text!r}")
-    if len(guesses) != GUESSES:
-        found.add("guesses", number, f"{len(guesses)} guesses instead of {GUESSES}, in {text!r}")
+    if len(guesses) != wanted:
+        found.add("guesses", number, f"{len(guesses)} guesses instead of {wanted}, in {text!r}")
     if len(set(guesses)) != len(guesses):
         found.add("twice", number, f"a word is guessed twice, in {text!r}")
     for guess in guesses:
