@@ -22,7 +22,7 @@ import numpy as np
 
 from pipeline.drawings.words import Words, load_words
 from pipeline.foundation.errors import SketchstackError
-from pipeline.foundation.git import git
+from pipeline.foundation.git import git, why_no_commit
 from pipeline.foundation.places import PARAMS, places
 from pipeline.predictions.metrics import CHUNK, top3
 from pipeline.stacking.scoreboard import SUPER
@@ -64,6 +64,11 @@ def candidate(asked: str) -> Candidate:
         name, revision = recorded(asked) or (SUPER, asked)
     commit = git("rev-parse", "--verify", "--quiet", f"{experiment(revision) or revision}^{{commit}}")
     if not commit:
+        if trouble := why_no_commit(revision):
+            known = ", ".join(names_here()) or "this run (there is none)"
+            raise SketchstackError(
+                f"{asked!r} cannot be compared: it is not one of {known}, and revisions cannot be looked up. {trouble}"
+            )
         raise SketchstackError(
             f"{asked!r} cannot be compared: it is not one of {', '.join(names_here()) or 'this run (there is none)'}, "
             f"not a submission in {ledger.LEDGER}, not an experiment and not a git revision. Write a name, a revision, "

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from pipeline.foundation.contents import intact
 from pipeline.foundation.errors import SketchstackError
@@ -42,9 +43,10 @@ class Words:
         """SHA-256 of the words in order; stored with every artefact that has a column per word."""
         return hashlib.sha256("\n".join(self.names).encode()).hexdigest()
 
-    def save(self, path: Path) -> None:
-        """Write words.json."""
-        path.write_text(json.dumps(self.names, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
+    def save(self, path: Path, hashed_ids: Sequence[str] = ()) -> None:
+        """Write words.json: a list of words, or an object of it and the words whose drawings have hashes as ids."""
+        content = {"words": self.names, "hashed_ids": hashed_ids} if hashed_ids else self.names
+        path.write_text(json.dumps(content, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def load_words(folder: Path) -> Words:
@@ -55,14 +57,18 @@ def load_words(folder: Path) -> Words:
     """
     path = folder / "words.json"
     try:
-        names = json.loads(intact(path).read_text(encoding="utf-8"))
+        content = json.loads(intact(path).read_text(encoding="utf-8"))
+        names = content.get("words") if isinstance(content, dict) else content
     except FileNotFoundError:
         raise SketchstackError(f"{path} is missing; run `dvc repro shuffle` to write the folds.") from None
     except ValueError:
         names = None
-    texts = isinstance(names, list) and bool(names) and all(isinstance(name, str) for name in names)
-    if not texts or len(set(names)) != len(names):
+    if not isinstance(names, list) or not _are_different_words(names):
         raise SketchstackError(
             f"{path} must be a list of different words; run `dvc repro -f shuffle` to write it again."
         )
     return Words(tuple(names))
+
+
+def _are_different_words(names: list[Any]) -> bool:
+    return bool(names) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)

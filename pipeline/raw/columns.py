@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.foundation.errors import SketchstackError
+from pipeline.raw.packing import opened_text
 
 _INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # no sign, zeros, point or exponent that a 64-bit key_id does not need
 _INT64 = range(-(2**63), 2**63)
@@ -22,7 +23,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
         SketchstackError: the file is missing, is not UTF-8, has no such column, or a row has a wrong number of fields.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
+        with opened_text(path) as file:
             header, *rows = list(csv.reader(file, strict=True)) or [[]]
     except FileNotFoundError:
         raise SketchstackError(f"{path} is missing; it must be a CSV with the columns {','.join(columns)}.") from None

@@ -1,27 +1,28 @@
 """Raw competition files: their list, compression and layout, and their text in blocks of complete lines.
 
-Kaggle's CSVs and Google's ndjson, simplified or raw, uncompressed, .gz, or in a .zip. A row is a line, so a broken
-quote spoils only its own row. A fault of a whole file stops the stage.
+Files of any format of `formats`, compressed or not, also in a .zip. A row is a line, so a broken quote spoils only its
+own row. A fault of a whole file stops the stage.
 """
 
 from __future__ import annotations
 
 import csv
 import difflib
-import gzip
-import lzma
 import zipfile
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 
 from pipeline.drawings.words import Words, spell
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
+from pipeline.raw.flat import CONVERTED
+from pipeline.raw.formats import Stream, count_drawings, text_of, without_strokes
+from pipeline.raw.names import BITMAPS, TEXT, format_of, has_hashed_ids, word_of_name
+from pipeline.raw.packing import BROKEN_ZIP, PACKED, damaged
 from pipeline.raw.records import BadRowError, csv_record, decoded_drawing, json_record
 
 COLUMNS = ("key_id", "drawing")  # required in every file
@@ -52,6 +53,11 @@ class RawFile(NamedTuple):
     def __str__(self) -> str:
         return f"{self.path}/{self.member}" if self.member else str(self.path)
 
+    @property
+    def name(self) -> str:
+        """The last part of its name, which says its format."""
+        return Path(self.member or self.path).name.strip()
+
 
 def least_written(raw: RawFile) -> int:
     """The least number of bytes that the shuffle writes for a file, in part files and shards together."""
@@ -67,7 +73,7 @@ class Layout(NamedTuple):
     """The layout of a raw file.
 
     Attributes:
-        columns: of a CSV; empty for ndjson.
+        columns: of a CSV, or of the lines that a binary format becomes; empty for ndjson.
         above: number of lines above the first row, including the header.
         timed: whether it holds raw drawings, `[[x...], [y...], [t...]]` per stroke; None if its first rows do not show
             it.
@@ -93,16 +99,6 @@ class Block(NamedTuple):
     text: np.ndarray | None
 
 
-class Stream(Protocol):
-    """The uncompressed text of a file."""
-
-    def readinto(self, into: memoryview, /) -> int | None:
-        """Fill a buffer; returns the number of bytes, 0 at the end."""
-
-    def readline(self, limit: int, /) -> bytes:
-        """The next line with its end, or its first `limit` bytes."""
-
-
 def training_files(params: Params) -> tuple[Words, list[RawFile]]:
     """The words and their files.
 
@@ -120,7 +116,8 @@ def training_files(params: Params) -> tuple[Words, list[RawFile]]:
     files = _by_word(place, [file for path in paths for file in _files_of(path)])
     if not files:
         raise SketchstackError(
-            f"{place} holds no <word>.csv or <word>.ndjson (also .gz or .zip); fetch the files with `make data`."
+            f"{place} holds no file of drawings (<word>.csv, .ndjson, .jsonl, .parquet, .bin or .npz, also .gz, .bz2, "
+            ".xz, .zst or .zip); fetch the files with `make data`."
         )
     wanted = set(files) if params.shuffle.words == "all" else {spell(word) for word in params.shuffle.words}
     for word in sorted(wanted - set(files)):
@@ -140,22 +137,15 @@ def _files_of(path: Path) -> list[RawFile]:
     if path.name.startswith("."):
         return []
     if path.suffix != ".zip":
-        word = _stem(path.name)
+        word = word_of_name(path.name)
         return [RawFile(path, 0, spell(word))] if word else []
     try:
         with zipfile.ZipFile(path) as packed:
             members = sorted(packed.namelist())
     except zipfile.BadZipFile as error:
-        raise _damaged(path, error) from None
+        raise damaged(path, error) from None
     names = [(member, Path(member).name) for member in members if not member.startswith("__MACOSX")]
-    return [RawFile(path, 0, spell(_stem(name)), member) for member, name in names if _stem(name)]
-
-
-def _stem(name: str) -> str:
-    """The name of a file of drawings without its suffixes; empty for any other file."""
-    name = name.removesuffix(".gz")
-    stem = name.removesuffix(".csv").removesuffix(".ndjson")
-    return stem if stem != name else ""
+    return [RawFile(path, 0, spell(word), member) for member, name in names if (word := word_of_name(name))]
 
 
 def _by_word(place: Path, files: Iterable[RawFile]) -> dict[str, RawFile]:
@@ -175,7 +165,7 @@ def test_file(params: Params, number: int) -> RawFile:
         SketchstackError: it is missing.
     """
     path = Path(params.data.folder, params.data.test)
-    for place in (path, path.with_name(f"{path.name}.gz"), path.with_name(f"{path.name}.zip")):
+    for place in (path, *(path.with_name(path.name + suffix) for suffix in PACKED)):
         if place.is_file():
             files = _files_of(place)
             if len(files) != 1:
@@ -188,27 +178,29 @@ def test_file(params: Params, number: int) -> RawFile:
 
 @contextmanager
 def _opened(raw: RawFile) -> Iterator[Stream]:
-    """The uncompressed text of a file.
+    """The content of a file as text, in lines.
 
     Raises:
-        SketchstackError: a compressed file is truncated or damaged.
+        SketchstackError: the file is truncated or damaged, or not of its format.
     """
+    with _content(raw) as file, text_of(file, raw.name, raw, raw.word) as stream:
+        yield stream
+
+
+@contextmanager
+def _content(raw: RawFile) -> Iterator[IO[bytes]]:
+    """The bytes of a file, of which only a .zip is unpacked."""
+    if not raw.member:
+        with raw.path.open("rb") as file:
+            yield file
+        return
     with ExitStack() as files:
         try:
-            if raw.member:
-                member = files.enter_context(zipfile.ZipFile(raw.path)).open(raw.member)
-                stream: Any = files.enter_context(member)
-                if raw.member.endswith(".gz"):
-                    stream = files.enter_context(gzip.open(stream))
-            else:
-                stream = files.enter_context((gzip.open if raw.path.suffix == ".gz" else open)(raw.path, "rb"))
-            yield stream
-        except (EOFError, gzip.BadGzipFile, zlib.error, zipfile.BadZipFile, lzma.LZMAError, RuntimeError) as error:
-            raise _damaged(raw, error) from None
-
-
-def _damaged(raw: RawFile | Path, error: Exception) -> SketchstackError:
-    return SketchstackError(f"{raw} is damaged and cannot be unpacked ({error}); fetch it again with `make data`.")
+            packed = files.enter_context(zipfile.ZipFile(raw.path))
+            member = files.enter_context(packed.open(raw.member))
+        except (*BROKEN_ZIP, KeyError) as error:
+            raise damaged(raw, error) from None
+        yield member
 
 
 def layout_of(raw: RawFile) -> Layout:
@@ -217,15 +209,19 @@ def layout_of(raw: RawFile) -> Layout:
     Raises:
         SketchstackError: the file has no rows, has no such column, or is the file of another word.
     """
-    in_csv = ".csv" in Path(raw.member or raw.path).suffixes
+    kind = format_of(raw.name)
+    if kind == BITMAPS:
+        raise without_strokes(raw)
+    if kind == ".npz":
+        return _layout_by_count(raw)
     with _opened(raw) as stream:
         lines = _filled_lines(stream)
-        above, columns = _header(raw, lines) if in_csv else (0, ())
+        above, columns = _header(raw, lines) if kind == ".csv" else (0, () if kind in TEXT else CONVERTED)
         first, timed, rows = [], None, 0
         for number, line in lines:
             rows += 1
             try:
-                record = csv_record(line, list(columns)) if in_csv else json_record(line)
+                record = csv_record(line, list(columns)) if columns else json_record(line)
                 timed = _is_raw(record) if timed is None else timed
                 first.append((number, record))
             except BadRowError:
@@ -233,9 +229,26 @@ def layout_of(raw: RawFile) -> Layout:
             if rows >= SEARCHED or (rows >= FIRST and timed is not None):
                 break
     if not rows:
-        raise SketchstackError(f"{raw} has no rows; fetch it again with `make data`, or omit its word.")
+        raise _without_rows(raw)
     _check_first(raw, first[:FIRST])
     return Layout(columns, above, timed)
+
+
+def _layout_by_count(raw: RawFile) -> Layout:
+    """The layout of a file whose headers say how many drawings it has, so that none need be read."""
+    with _content(raw) as file:
+        if not count_drawings(file, raw.name, raw):
+            raise _without_rows(raw)
+    return Layout(CONVERTED, 0, False)
+
+
+def _without_rows(raw: RawFile) -> SketchstackError:
+    return SketchstackError(f"{raw} has no rows; fetch it again with `make data`, or omit its word.")
+
+
+def words_of_hashed_ids(files: Iterable[RawFile]) -> list[str]:
+    """The words of the files whose drawings have no ids, so that they get hashes as ids."""
+    return sorted({file.word for file in files if file.word is not None and has_hashed_ids(file.name)})
 
 
 def _filled_lines(stream: Stream) -> Iterator[tuple[int, bytes]]:
@@ -255,7 +268,7 @@ def _header(raw: RawFile, lines: Iterator[tuple[int, bytes]]) -> tuple[int, tupl
     except (UnicodeDecodeError, csv.Error) as error:
         raise SketchstackError(
             f"{raw}, line 1: the header is not CSV in UTF-8 with lines that end in a line feed ({error}). "
-            "Give the file the ending .gz or .zip if it is packed, or fetch it again with `make data`."
+            "Save the file again as CSV in UTF-8, or fetch it again with `make data`."
         ) from None
     for column in TRAINING_COLUMNS if raw.word else COLUMNS:
         if column not in columns:
@@ -282,7 +295,7 @@ def _check_first(raw: RawFile, first: list[tuple[int, dict[str, Any]]]) -> None:
         line, record = first[0]
         raise SketchstackError(
             f"{raw}, line {line}: the word is {record.get('word')!r}, but the file's name says "
-            f"{_stem(Path(raw.member or raw.path).name)!r}; rename the file after its word, or fetch it again with "
+            f"{word_of_name(raw.name)!r}; rename the file after its word, or fetch it again with "
             "`make data`."
         )
 

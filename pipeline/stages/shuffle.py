@@ -16,7 +16,7 @@ from pipeline.foundation.memory import watched
 from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
 from pipeline.raw.corrections import CORRECTIONS, check_found, corrections_of
-from pipeline.raw.files import layout_of, least_written, test_file, training_files
+from pipeline.raw.files import layout_of, least_written, test_file, training_files, words_of_hashed_ids
 from pipeline.raw.folds import (
     check_counts,
     check_every_word,
@@ -55,7 +55,7 @@ def shuffle(params: Params) -> None:
         if len(corrected):
             print(f"{len(corrected):,} rows changed or dropped by {CORRECTIONS}", flush=True)
         check_every_word(words, counts, reads)
-        words.save(folder / "words.json")
+        words.save(folder / "words.json", words_of_hashed_ids(files))
         write_summary(folder, words, counts, test_rows, reasons)
         seal(folder, folder.glob("*.*"))  # the summary has the hashes of the shards
     note(places().logs / "shuffle.json", {"seconds": round(time.monotonic() - start, 3)})

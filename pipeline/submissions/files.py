@@ -17,12 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.drawings.words import Words, load_words, spell
+from pipeline.drawings.words import Words, load_words
 from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.params import load_params
 from pipeline.foundation.places import places
+from pipeline.foundation.spreadsheets import why_unknown
 from pipeline.predictions.metrics import guesses_a_row
 from pipeline.raw.columns import parsed_key_id, read_columns, read_key_ids, row_place
+from pipeline.raw.names import word_of_name
+from pipeline.raw.packing import packed_beside
 
 HEADER = "key_id,word"
 TRAIN = "train_simplified"
@@ -45,9 +49,12 @@ def write_submission(path: Path, key_ids: np.ndarray, guesses: np.ndarray, words
 def sample_key_ids(sample: Path) -> np.ndarray:
     """The rows that a submission must have, in order: the key_ids of the sample submission, (N,) int64.
 
+    The sample may be packed, as `<name>.zip`, `.gz`, `.bz2`, `.xz` or `.zst`.
+
     Raises:
         SketchstackError: the file is missing, has no key_id column or no rows, or has an invalid or repeated key_id.
     """
+    sample = packed_beside(sample)
     key_ids = read_key_ids(sample, read_columns(sample, ["key_id"])["key_id"])
     if not len(key_ids):
         raise SketchstackError(f"{sample} has no rows; fetch the competition's file again.")
@@ -57,12 +64,30 @@ def sample_key_ids(sample: Path) -> np.ndarray:
 def known_words(sample: Path) -> frozenset[str]:
     """The allowed words of a guess: the files in train_simplified/ beside the sample, else the words of the folds.
 
+    Both for the profile's own sample, as an archive may hold several words.
+
     Raises:
         SketchstackError: there are neither such files nor folds.
     """
-    files = (sample.parent / TRAIN).glob("*.*")
-    names = {spell(file.name.split(".")[0]) for file in files if not file.name.startswith(".")}
-    return frozenset(names or load_words(places().folds).names)
+    listed = words_beside(sample)
+    if listed and not (_is_own(sample) and (places().folds / "words.json").is_file()):
+        return frozenset(listed.names)
+    return frozenset([*(listed.names if listed else ()), *load_words(places().folds).names])
+
+
+def words_beside(file: Path) -> Words | None:
+    """The words that the files in train_simplified/ beside a competition's file are named after; None if none are."""
+    files = (file.parent / TRAIN).glob("*.*")
+    names = [word for path in files if (word := word_of_name(path.name.removesuffix(".zip")))]
+    return Words.from_names(names) if names else None
+
+
+def _is_own(sample: Path) -> bool:
+    """Whether a sample submission is of the profile in force."""
+    try:
+        return load_params().sample_path.resolve() == sample.resolve()
+    except SketchstackError:
+        return False
 
 
 def read_manifests(folder: Path | None = None) -> list[dict[str, Any]]:
@@ -239,6 +264,7 @@ def _loosely(word: str) -> str:
 
 def _check_key_ids(actual: Sequence[int | None], expected: Sequence[int], found: _Faults) -> None:
     """Check that a file has the expected key_ids once each, in order."""
+    hint = why_unknown(key_id for key_id in actual if key_id is not None).strip(" .")
     if len(actual) != len(expected):
         found.add("rows", min(len(actual), len(expected)), f"{len(actual)} rows instead of {len(expected)}")
     asked, seen = set(expected), set[int]()
@@ -247,7 +273,7 @@ def _check_key_ids(actual: Sequence[int | None], expected: Sequence[int], found:
         if key_id in seen:
             found.add("duplicate", row, f"key_id {key_id} is repeated")
         elif key_id is not None and key_id not in asked:
-            found.add("unexpected", row, f"key_id {key_id} is not in the sample")
+            found.add("unexpected", row, f"key_id {key_id} is not in the sample{hint and f' ({hint})'}")
         elif key_id is not None:
             seen.add(key_id)
             common.append((row, key_id))

@@ -30,6 +30,7 @@ from pipeline.foundation.params import Params, learner_of
 from pipeline.foundation.places import places
 from pipeline.predictions.bootstrap import interval, resampled_means
 from pipeline.predictions.metrics import CHUNK, guesses_a_row, precision_at_3, top3
+from pipeline.raw.packing import packed_beside
 from pipeline.submissions.balance import balanced_guesses, check_drawable, draw_evenly, gains, uniform
 from pipeline.submissions.files import check_submission, known_words, read_manifests, sample_key_ids, write_submission
 from pipeline.submissions.others import RANKING, others
@@ -197,7 +198,7 @@ def write_entry(
     write_submission(file, asked, guesses, words)
     check_submission(file, asked, known_words(params.sample_path))
     written = file_hash(file)
-    shared = {str(path): file_hash(path) for path in (places().folds / "words.json", params.sample_path)}
+    shared = {str(path): file_hash(path) for path in (places().folds / "words.json", packed_beside(params.sample_path))}
     manifest = {
         "name": entry.name,
         "rank": place,

@@ -232,10 +232,10 @@ def test_a_missing_column_is_told_with_those_there_are(tmp_path, column):
     )
 
 
-@pytest.mark.parametrize("header", [b"\x1f\x8b\x08\x00\xff", HEADER.replace(",", "\r").encode()])
+@pytest.mark.parametrize("header", [b"\xff\xfe\x00", HEADER.replace(",", "\r").encode()])
 def test_a_header_that_is_no_csv_is_refused(tmp_path, header):
     (tmp_path / "ant.csv").write_bytes(header + b"\nrow\n")
-    with pytest.raises(SketchstackError, match=r"ant\.csv, line 1: the header is not CSV in UTF-8 .*if it is packed"):
+    with pytest.raises(SketchstackError, match=r"ant\.csv, line 1: the header is not CSV in UTF-8 .* Save the file"):
         rows_of(tmp_path / "ant.csv")
 
 
@@ -301,7 +301,7 @@ def test_a_missing_folder_is_told_with_the_remedy(tmp_path):
 
 def test_a_folder_without_drawings_is_refused(tmp_path):
     (tmp_path / "train_simplified").mkdir()
-    with pytest.raises(SketchstackError, match=r"train_simplified holds no <word>\.csv or <word>\.ndjson"):
+    with pytest.raises(SketchstackError, match=r"train_simplified holds no file of drawings \(<word>\.csv, \.ndjson"):
         training_files(some_params(str(tmp_path)))
 
 
@@ -410,7 +410,7 @@ def test_a_damaged_packed_file_stops_the_stage_by_name(tmp_path, how, damage):
         data = data[:-60]  # of the list of files, which stands at the end
     path.write_bytes(data)
     member = "ant.csv" if how == "zip" else None
-    with pytest.raises(SketchstackError, match=rf"ant\.csv\.{how}.* cannot be unpacked .*fetch it again"):
+    with pytest.raises(SketchstackError, match=rf"ant\.csv\.{how}.* cannot be unpacked .*copy or download"):
         rows_of_file(RawFile(path, 0, ANT, member))
 
 
