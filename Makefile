@@ -13,7 +13,7 @@ COMPARE := make compare A=strokenet B=seresnet
 
 # A variable reaches a command as one word, whatever characters it contains.
 # make itself must not expand a dollar sign in it, neither here nor for the environment of a command.
-unexport NAME AT FROM FORCE LEARNER TRIALS A B ROPE HOURLY
+unexport BASE NAME AT FROM ROWS WORDS ADDRESS FORCE LEARNER TRIALS A B ROPE HOURLY
 q = $(if $(value $(1)),'$(subst ','\'',$(value $(1)))')
 option = $(if $(value $(2)),$(1)=$(call q,$(2)))
 needed = $(or $(call q,$(1)),$(error $(1) is missing, as in: $(2)))
@@ -21,12 +21,10 @@ needed = $(or $(call q,$(1)),$(error $(1) is missing, as in: $(2)))
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: $(INSTALLED) ## create .venv with all dependencies
+setup: $(INSTALLED) ## create .venv with all dependencies (BASE=/usr/bin/python3.12 names the Python; uv is used if there)
 
-$(INSTALLED): pyproject.toml constraints.txt
-	test -x $(PYTHON) || python3 -m venv .venv
-	$(PYTHON) -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $@
+$(INSTALLED): pyproject.toml constraints.txt environment.sh
+	@BASE=$(call q,BASE) ./environment.sh
 
 $(CHECKED): $(INSTALLED) params.yaml $(wildcard pipeline/learners/*.py pipeline/stacking/metalearners/*.py)
 	@$(SKETCHSTACK) check
@@ -50,8 +48,9 @@ submit: $(INSTALLED) ## send the best submission (or NAME=...) to Kaggle, or sho
 reproduce: $(INSTALLED) ## make a submission of ledger.csv again and compare the bytes: NAME=super_learner, AT=REVISION
 	@$(SKETCHSTACK) reproduce $(call needed,NAME,make reproduce NAME=super_learner) $(call option,--at,AT)
 
-data: $(INSTALLED) ## fetch raw files: NAME=mini FROM=FOLDER copies them, NAME=kaggle downloads them
-	@$(SKETCHSTACK) fetch $(call needed,NAME,make data NAME=mini FROM=FOLDER) $(call option,--from,FROM)
+data: $(INSTALLED) ## fetch raw files: NAME=mini FROM=FOLDER copies them; NAME=google (ROWS=1000 WORDS=cat,dog) and NAME=kaggle download
+	@$(SKETCHSTACK) fetch $(call needed,NAME,make data NAME=mini FROM=FOLDER) $(call option,--from,FROM) \
+		$(call option,--rows,ROWS) $(call option,--words,WORDS) $(call option,--address,ADDRESS)
 
 profile: $(INSTALLED) ## copy profiles/NAME.yaml to params.yaml (FORCE=1 discards edits)
 	@$(SKETCHSTACK) profile $(call needed,NAME,make profile NAME=synthetic) $(if $(value FORCE),--force)

@@ -1,17 +1,25 @@
 """Sketchstack: stroke drawings in, ranked and validated top-3 submissions out."""
 
+import importlib as _importlib
 import importlib.util as _util
 import os as _os
 import sys as _sys
 from pathlib import Path as _Path
+from typing import Any as _Any
 
 _LIBRARIES = ("pydantic", "numba", "click", "rich", "tqdm")  # that tell this project's environment from others
 
 
 def _in_one_line(kind: type[BaseException], error: BaseException, trace: object) -> None:
-    """Show an error as Python does, but Ctrl-C in a line: it may come while libraries are imported, for seconds."""
+    """Show an error as Python does, but in words what may come while libraries are imported: Ctrl-C, a full disk."""
     if issubclass(kind, KeyboardInterrupt):
         print("\nStopped; run the same command again to resume.", file=_sys.stderr)
+    elif isinstance(error, OSError):
+        print(
+            f"\nError: the libraries cannot be loaded: {error}. Make room on the disk, and for temporary files "
+            f"(`export TMPDIR=FOLDER` names another folder for them), and run the same command again.",
+            file=_sys.stderr,
+        )
     else:
         _sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
 
@@ -31,4 +39,26 @@ def _in_environment() -> None:
     _sys.exit("Sketchstack's libraries are not installed here; run `make setup` in the project's folder.")
 
 
+class _AfterNumba:
+    """Loads `foundation/numba_cache.py` as soon as Numba has loaded its own module of that, and nothing before."""
+
+    @classmethod
+    def find_spec(cls, name: str, path: _Any = None, target: _Any = None) -> _Any:
+        """The module that Numba would find, which then loads ours."""
+        if name != "numba.core.caching":
+            return None
+        _sys.meta_path.remove(cls)
+        spec: _Any = _util.find_spec(name)
+        execute = spec.loader.exec_module
+
+        def execute_both(module: _Any) -> None:
+            execute(module)
+            _importlib.import_module(f"{__name__}.foundation.numba_cache")
+
+        spec.loader.exec_module = execute_both
+        return spec
+
+
 _in_environment()
+if "numba.core.caching" not in _sys.modules:
+    _sys.meta_path.insert(0, _AfterNumba)

@@ -36,6 +36,14 @@ MODES = (
     "allowance",
     "no_network",
     "proxy",
+    "407",
+    "proxy_refused",
+    "socks",
+    "certificate",
+    "timeout",
+    "refused",
+    "429_plain",
+    "no_credentials",
     "not_json",
 )
 
@@ -54,6 +62,21 @@ FAILURES = {{
     "NameResolutionError(\\"Failed to resolve 'api.kaggle.com' ([Errno -3] Temporary failure in name resolution)\\"))",
     "proxy": "HTTPSConnectionPool(host='api.kaggle.com', port=443): Max retries exceeded with url: / (Caused by "
     "ProxyError('Unable to connect to proxy', OSError('Tunnel connection failed: 403 Forbidden')))",
+    "407": "HTTPSConnectionPool(host='api.kaggle.com', port=443): Max retries exceeded with url: / (Caused by "
+    "ProxyError('Unable to connect to proxy', OSError('Tunnel connection failed: 407 Proxy Authentication Required')))",
+    "proxy_refused": "HTTPSConnectionPool(host='api.kaggle.com', port=443): Max retries exceeded (Caused by "
+    "ProxyError('Unable to connect to proxy', NewConnectionError('[Errno 111] Connection refused')))",
+    "socks": "Missing dependencies for SOCKS support.",
+    "certificate": "HTTPSConnectionPool(host='api.kaggle.com', port=443): Max retries exceeded with url: / (Caused by "
+    "SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED] certificate verify failed: self-signed "
+    "certificate in certificate chain (_ssl.c:1006)')))",
+    "timeout": "HTTPSConnectionPool(host='api.kaggle.com', port=443): Read timed out. (read timeout=60)",
+    "refused": "HTTPSConnectionPool(host='api.kaggle.com', port=443): Max retries exceeded with url: / (Caused by "
+    "NewConnectionError('<urllib3.connection.HTTPSConnection object>: Failed to establish a new connection: "
+    "[Errno 111] Connection refused'))",
+    "429_plain": "(429)\\nReason: Too Many Requests\\nHTTP response headers: HTTPHeaderDict({{}})",
+    "no_credentials": "OSError: Could not find kaggle.json. Make sure it's located in /root/.kaggle. Or use the "
+    "environment method. See setup instructions at https://github.com/Kaggle/kaggle-api/",
     "not_json": "Expecting value: line 1 column 1 (char 0)",
 }}
 TEXTS = {{

@@ -18,7 +18,7 @@ VALUES = [*SHELL, "$(shell touch hit)", "a$b", "-x"]
 TARGETS = {
     "submit": (["NAME"], []),
     "reproduce": (["NAME", "AT"], []),
-    "data": (["NAME", "FROM"], []),
+    "data": (["NAME", "FROM", "ROWS", "WORDS", "ADDRESS"], []),
     "profile": (["NAME"], ["FORCE=1"]),
     "tune": (["LEARNER", "TRIALS"], []),
     "compare": (["A", "B", "ROPE"], []),
@@ -31,7 +31,7 @@ TARGETS = {
 def home(tmp_path):
     """The Makefile with a Python that prints its arguments; everything counts as installed."""
     (tmp_path / "Makefile").write_text((ROOT / "Makefile").read_text())
-    for name in ("pyproject.toml", "constraints.txt"):
+    for name in ("pyproject.toml", "constraints.txt", "environment.sh"):
         (tmp_path / name).touch()
     stub = tmp_path / ".venv/bin/python"
     stub.parent.mkdir(parents=True)
@@ -60,9 +60,20 @@ def test_a_variable_reaches_the_command_as_it_was_given(home, target, value):
 def test_every_variable_of_a_user_is_tested():
     makefile = (ROOT / "Makefile").read_text()
     used = set(re.findall(r"call (?:q|needed|option,--\w+),(\w+)", makefile)) - {"2", "1"}
-    assert used == {name for names, _ in TARGETS.values() for name in names}
+    assert used == {"BASE", *(name for names, _ in TARGETS.values() for name in names)}
     upper = set(re.findall(r"\$\((?:if |value )*([A-Z]+)\)", makefile))
     assert upper - {"FORCE"} <= {"PYTHON", "SKETCHSTACK", "PYTEST", "INSTALLED", "CHECKED", "COMPARE", "CURDIR", "PATH"}
+
+
+@pytest.mark.parametrize("value", VALUES)
+def test_the_python_of_setup_reaches_its_script_as_it_was_given(home, value):
+    (home / ".venv/.installed").unlink()
+    (home / "environment.sh").write_text('#!/bin/bash\nprintf %s "$BASE"\n')
+    (home / "environment.sh").chmod(0o755)
+    command = ["make", "setup", f"BASE={value}"]
+    done = subprocess.run(command, cwd=home, capture_output=True, check=True, env=ENVIRONMENT, text=True)
+    assert done.stdout == value
+    assert not (home / "hit").exists()
 
 
 @pytest.mark.parametrize("target", ["reproduce", "data", "profile", "tune", "compare", "bench-plain"])

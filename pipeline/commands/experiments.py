@@ -20,6 +20,7 @@ from rich.table import Table
 
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
+from pipeline.foundation.git import git_trouble
 from pipeline.foundation.nested import changed, flattened
 from pipeline.foundation.places import PARAMS
 from pipeline.stacking.scoreboard import SUPER
@@ -117,6 +118,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = Parser("experiments", main.__doc__, "sketchstack experiments --commits 3")
     parser.add_argument("--commits", type=int, default=1, help="the number of commits to show (%(default)s)")
     given: Any = parser.parse_args(arguments)
+    if trouble := git_trouble():
+        raise SketchstackError(f"experiments are commits of git: {trouble}.")
     dvc = shutil.which("dvc", path=str(Path(sys.executable).parent)) or "dvc"
     command = [dvc, "exp", "show", "--json", "--num", str(given.commits)]
     asked = subprocess.run(command, check=False, capture_output=True, text=True)

@@ -1,6 +1,7 @@
 """Raw competition files → data/<name>, tracked by DVC: only a pointer is in git.
 
 sketchstack fetch mini --from FOLDER    copy the competition files of a folder
+sketchstack fetch google --rows 1000    make a competition of Google's public drawings, without an account
 sketchstack fetch kaggle                download the competition with the Kaggle command line
 """
 
@@ -13,64 +14,48 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from argparse import Namespace
 from pathlib import Path, PurePosixPath
 
-from pipeline.foundation.artefacts import whole_folder
-from pipeline.foundation.commandline import Parser
+from pipeline.foundation.artefacts import alone, whole_folder
+from pipeline.foundation.commandline import Parser, count
+from pipeline.foundation.disk import check_space
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
-from pipeline.raw.packing import PACKED
+from pipeline.raw import google
+from pipeline.raw.folder import NEEDED, all_files, competition_files, left_out, listed
 from pipeline.submissions import kaggle
 from pipeline.submissions.troubles import SETUP, KaggleError
 
 DATA = Path("data")
 COMPETITION = "quickdraw-doodle-recognition"
-NEEDED = ("train_simplified", "test_simplified.csv", "sample_submission.csv")
-ENDINGS = ("", *PACKED)  # of a file that may be packed
-WELCOME = ("test_labels.csv", "ndjson_simplified", "ndjson_raw", "train_raw", "test_raw.csv")
-
-
-def competition_files(folder: Path) -> list[Path]:
-    """The competition's files in a folder, as paths inside it; other files there are ignored.
-
-    Raises:
-        SketchstackError: a needed file is missing, or train_simplified/ is empty.
-    """
-    missing = [name for name in NEEDED if not _there(folder, name)]
-    if missing:
-        raise SketchstackError(
-            f"{folder} does not hold the competition files: {' and '.join(missing)} is missing. It must hold "
-            f"{', '.join(NEEDED)}, as the competition's download does; each may be compressed ({', '.join(PACKED)})."
-        )
-    found = [path for name in (*NEEDED, *WELCOME) for path in _there(folder, name)]
-    return [path.relative_to(folder) for path in found]
-
-
-def _there(folder: Path, name: str) -> list[Path]:
-    """The files of a needed name in a folder, which may be compressed."""
-    return next((files for ending in ENDINGS if (files := _files(folder / f"{name}{ending}"))), [])
-
-
-def _files(path: Path) -> list[Path]:
-    """A file, or all files of a folder, without files of the operating system (.DS_Store)."""
-    if path.is_file():
-        return [path]
-    return sorted(inside for inside in path.rglob("*") if inside.is_file() and not inside.name.startswith("."))
+GOOGLE_OPTIONS = ("rows", "test_rows", "words", "seed", "raw", "address", "connections")
+SEED, ROWS, CONNECTIONS = 2018, 1000, 4
 
 
 def copy(folder: Path, place: Path) -> int:
     """Copy the competition's files of a folder, unless the same files are there already. Returns their number.
 
-    Permissions are not copied: the copy of a read-only folder must be replaceable.
+    What is left out is told. Permissions are not copied: the copy of a read-only folder must be replaceable.
 
     Raises:
-        SketchstackError: `competition_files` refuses the folder, or DVC could not restore the replaced files.
+        SketchstackError: `competition_files` refuses the folder, the disk has no room, or DVC could not restore the
+            replaced files.
     """
+    if not folder.is_dir():
+        raise SketchstackError(
+            f"{folder} {'is a file' if folder.exists() else 'is not there'}; FROM= (or --from) must name a folder that "
+            f"holds {', '.join(NEEDED)}. Unpack an archive first."
+        )
     files = competition_files(folder)
-    if place.is_dir() and {path.relative_to(place) for path in _files(place)} == set(files):
+    if others := left_out(folder, files):
+        print(f"Not copied, because no competition file is called so: {listed(others)}.")
+    if place.is_dir() and {path.relative_to(place) for path in all_files(place)} == set(files):
         _, differing, unread = filecmp.cmpfiles(folder, place, [str(file) for file in files], shallow=False)
         if not differing + unread:
             return len(files)
     check_replaceable(place)
+    needed = sum((folder / file).stat().st_size for file in files)
+    check_space(place, needed, f"the copy of {folder}", "make room, or copy to another disk and link to it")
     with whole_folder(place) as beside:
         for file in files:
             (beside / file).parent.mkdir(parents=True, exist_ok=True)
@@ -155,24 +140,93 @@ def track(place: Path) -> None:
         raise SketchstackError(f"`dvc add {place}` failed: {said} Fix that and run it by hand.")
 
 
+def from_google(place: Path, request: google.Request, connections: int) -> str:
+    """Make a competition of Google's drawings, unless it is there already. Returns a sentence about it.
+
+    Raises:
+        SketchstackError: there are other files that DVC could not restore, or the bucket cannot be fetched from.
+    """
+    if google.is_there(place, request):
+        return "They are there already, with the same bytes."
+    check_replaceable(place)
+    with alone(place):
+        return google.fetch(place, request, place.with_name(f".{place.name}.download"), connections=connections)
+
+
+def google_request(given: Namespace) -> google.Request:
+    """What the options ask Google for.
+
+    Raises:
+        SketchstackError: the words or numbers cannot be.
+    """
+    rows = given.rows or ROWS
+    test_rows = given.test_rows or min(google.MOST_TEST_ROWS, max(1, round(google.TEST_SHARE * rows)))
+    if test_rows >= rows:
+        raise SketchstackError(
+            f"of {rows} drawings a word (--rows), {test_rows} would go to the test set (--test-rows), and none would "
+            f"be left for training; take more rows, at least 2, or fewer test rows."
+        )
+    address = (given.address or google.ADDRESS).rstrip("/")
+    words = google.chosen_words(given.words, address)
+    seed = SEED if given.seed is None else given.seed
+    return google.Request(address, "raw" if given.raw else "simplified", words, rows, test_rows, seed)
+
+
 @one_paragraph_errors
 def main(arguments: list[str] | None = None) -> None:
     """Fetch the raw files of a competition into data/NAME and let DVC track them."""
-    parser = Parser("fetch", main.__doc__, "sketchstack fetch mini --from FOLDER")
-    parser.add_argument("name", help="folder below data/; `kaggle` downloads unless --from is given")
-    parser.add_argument("--from", dest="folder", type=Path, help="copy the competition files of this folder")
+    parser = Parser(
+        "fetch",
+        main.__doc__,
+        "sketchstack fetch mini --from FOLDER",
+        "sketchstack fetch google --rows 1000",
+        "sketchstack fetch google --rows 200 --words 'cat,dog,wine glass'",
+    )
+    parser.add_argument("name", help="folder below data/; `google` and `kaggle` download unless --from is given")
+    parser.add_argument("--from", dest="folder", help="copy the competition files of this folder")
+    options = parser.add_argument_group("google", "options of `fetch google`; a fetch that was stopped goes on")
+    options.add_argument("--rows", type=count, help=f"drawings a word, test set included (default {ROWS})")
+    options.add_argument(
+        "--test-rows", type=count, help="how many of them go to the test set (default a tenth, <= 300)"
+    )
+    options.add_argument("--words", help="words between commas, or `all` 345 (default the competition's 340)")
+    options.add_argument("--seed", type=count, help=f"of the choice of the test set (default {SEED})")
+    options.add_argument("--raw", action="store_true", default=None, help="raw drawings, with the time of each point")
+    options.add_argument("--address", help=f"of the bucket or a copy of it (default {google.ADDRESS})")
+    options.add_argument("--connections", type=count, help=f"words fetched at a time (default {CONNECTIONS})")
     given = parser.parse_args(arguments)
     place = DATA / given.name
     if not re.fullmatch(r"\w[\w-]*", given.name):
         raise SketchstackError(f"{given.name!r} cannot name a folder of data/; use letters, digits, - and _.")
-    if given.folder is None and given.name != "kaggle":
+    unused = [name for name in GOOGLE_OPTIONS if getattr(given, name) is not None]
+    if unused and (given.name != "google" or given.folder is not None):
         raise SketchstackError(
-            f"no source is given for data/{given.name}: `make data NAME={given.name} FROM=FOLDER` copies a folder of "
-            f"competition files; `make data NAME=kaggle` downloads the competition."
+            f"--{unused[0].replace('_', '-')} is an option of `sketchstack fetch google` (`make data NAME=google`) "
+            f"without --from (FROM=); leave it out."
         )
-    files = copy(given.folder, place) if given.folder else download(place)
+    files = _fetched(given, place)
     track(place)
     print(f"{place} holds {files} competition files; {place}.dvc points to them and belongs in git.")
+    if given.name == "google" and not given.folder:
+        print("`make profile NAME=google && make repro` trains on them.")
+
+
+def _fetched(given: Namespace, place: Path) -> int:
+    """Bring the files of a competition to their place. Returns their number."""
+    if given.folder is not None:
+        if not given.folder.strip():
+            raise SketchstackError("--from (FROM=) is empty; it must name the folder to copy.")
+        return copy(Path(given.folder).expanduser(), place)
+    if given.name == "kaggle":
+        return download(place)
+    if given.name == "google":
+        print(from_google(place, google_request(given), given.connections or CONNECTIONS))
+        return len(all_files(place))
+    raise SketchstackError(
+        f"no source is given for data/{given.name}: `make data NAME={given.name} FROM=FOLDER` copies a folder of "
+        f"competition files; `make data NAME=google` makes a competition of Google's drawings, without an account; "
+        f"`make data NAME=kaggle` downloads the competition."
+    )
 
 
 if __name__ == "__main__":

@@ -11,18 +11,20 @@ stages that depend on it. Decided rows are not exported again.
 from __future__ import annotations
 
 import csv
-import difflib
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.drawings.spellings import Spellings
 from pipeline.drawings.words import Words, spell
 from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import load_params
-from pipeline.foundation.spreadsheets import cell_text, safe_row
+from pipeline.foundation.spreadsheets import ROUNDED, cell_text, rounded, safe_row
 from pipeline.raw.columns import read_columns, read_key_ids, row_place, stored_id, written_id, written_ids
 from pipeline.raw.corrections import CORRECTIONS, DROP, KEEP, Correction, read_corrections, record
 from pipeline.report import html
@@ -77,19 +79,27 @@ def _page(folder: str, shown: list[Picture]) -> str:
     return html.page(f"Suspected mislabels of {folder}", told, [Section("Suspects", [pictures_])])
 
 
-def take(sheet: Path, folder: str, words: Words) -> tuple[int, int]:
+AGAIN = (
+    "`sketchstack relabel --export NEW_FOLDER` writes the sheet again, in the same order, to copy the column `becomes` "
+    "into. Nothing was recorded."
+)
+Drawn = Callable[[Sequence[int]], Mapping[int, str]]
+
+
+def take(sheet: Path, folder: str, words: Words, drawn: Drawn | None = None) -> tuple[int, int]:
     """Record the decisions of a sheet.
 
     Args:
         sheet: the filled-in suspects.csv; columns other than folder, key_id, word and becomes are ignored.
         folder: the folder of raw files that its rows must come from.
-        words: the known words.
+        words: the known words; any spelling of one is taken.
+        drawn: key_ids → the words of those that are training drawings, to find rows that a spreadsheet has spoilt.
 
     Returns:
         The number of new or changed lines of corrections.csv, and the number of rows without a decision.
 
     Raises:
-        SketchstackError: the sheet is not such a CSV, is of another folder, or has an unknown word; nothing is
+        SketchstackError: the sheet is not such a CSV, is of another folder, or has an unknown word or row; nothing is
             recorded.
     """
     columns = read_columns(sheet, ["folder", "key_id", "word", "becomes"])
@@ -101,23 +111,59 @@ def take(sheet: Path, folder: str, words: Words) -> tuple[int, int]:
             f"activate the profile that it was exported from (`make profile NAME=...`). Nothing was recorded."
         )
     key_ids = written_ids(read_key_ids(sheet, columns["key_id"])).tolist()
-    decided = []
+    known, decisions = Spellings(words.names), Spellings([*words.names, DROP, KEEP])
+    decided: dict[int, Correction] = {}  # by row
     for row, (key_id, word, becomes) in enumerate(zip(key_ids, columns["word"], columns["becomes"], strict=True), 1):
         if becomes.strip():
-            names = [spell(each.strip()) for each in (word, becomes)]
-            for name, others in zip(names, ((), (DROP, KEEP)), strict=True):
-                _check_word(name, words, others, f"{sheet} {row_place(row)}")
-            decided.append(Correction(folder, key_id, names[0], KEEP if names[0] == names[1] else names[1]))
-    return record(decided), len(key_ids) - len(decided)
+            place = f"{sheet} {row_place(row)}"
+            name, new = _found(word, known, words, place), _found(becomes, decisions, words, place)
+            decided[row] = Correction(folder, key_id, name, KEEP if name == new else new)
+    if drawn:
+        _check_rows(sheet, decided, key_ids, drawn([each.key_id for each in decided.values()]))
+    return record(decided.values()), len(key_ids) - len(decided)
 
 
-def _check_word(name: str, words: Words, others: tuple[str, ...], place: str) -> None:
-    if name not in words.index and name not in others:
-        near = difflib.get_close_matches(name, [*words.names, *others], 3, 0.5)
+def _found(text: str, spellings: Spellings, words: Words, place: str) -> str:
+    """The word or decision that a cell means."""
+    if (name := spellings.find(text)) is None:
         raise SketchstackError(
-            f"{place} has the word {name!r}, which is not one of the {len(words)} words of the folds; similar: "
-            f"{', '.join(near) or 'none'}. Nothing was recorded."
+            f"{place} has the word {spell(text.strip())!r}, which is not one of the {len(words)} words of the folds; "
+            f"similar: {spellings.similar(text)}. Nothing was recorded."
         )
+    return name
+
+
+def _check_rows(
+    sheet: Path, decided: Mapping[int, Correction], key_ids: Sequence[int], drawn: Mapping[int, str]
+) -> None:
+    """Refuse decisions about rows that are not there, or that belong to other rows."""
+    known = {each[:2]: each.word for each in read_corrections()}  # a dropped row has left the run
+    for row, each in decided.items():
+        words = {drawn.get(each.key_id), known.get(each[:2])} - {None}
+        if not words:
+            why = ROUNDED if rounded(key_ids) else "Remove the row, or take the sheet as `--export` wrote it."
+            raise SketchstackError(
+                f"{sheet} {row_place(row)} has the key_id {each.key_id}, which no training drawing of {each.folder} "
+                f"has. {why} {AGAIN}"
+            )
+        if each.word not in words:
+            filed = " or ".join(sorted(filter(None, words)))
+            raise SketchstackError(
+                f"{sheet} {row_place(row)} calls the drawing {each.key_id} {each.word!r}, but it is filed under "
+                f"{filed!r}: the columns of the sheet no longer belong together, as after one of them was sorted "
+                f"alone, or it was exported from another run. {AGAIN}"
+            )
+
+
+def drawn_words(run: Run, key_ids: Sequence[int]) -> dict[int, str]:
+    """The word of each of these training drawings, by key_id; those that the run does not have are left out."""
+    wanted, found = np.array([stored_id(key_id) for key_id in key_ids], np.int64), dict[int, str]()
+    for shards in run.folds:
+        rows = np.flatnonzero(np.isin(shards.key_id, wanted))
+        labels = np.asarray(shards.word)[rows].tolist()
+        names = [run.words.names[label] for label in labels]
+        found |= dict(zip(written_ids(shards.key_id[rows]).tolist(), names, strict=True))
+    return found
 
 
 @one_paragraph_errors
@@ -134,7 +180,7 @@ def main(arguments: list[str] | None = None) -> None:
         count = export(run, given.export, given.rows)
         print(f"{count} suspects in {given.export}: look at {PAGE}, fill in `becomes` in {SHEET}, and --take it.")
     else:
-        changed, blank = take(given.take, run.params.data.folder, run.words)
+        changed, blank = take(given.take, run.params.data.folder, run.words, partial(drawn_words, run))
         print(f"{changed} lines of {CORRECTIONS} are new or changed; {blank} rows of {given.take} are undecided.")
         print(f"Commit {CORRECTIONS} and run `dvc repro`: shuffle applies it.")
 

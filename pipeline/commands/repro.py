@@ -14,7 +14,7 @@ from typing import IO, Any
 
 from pipeline.foundation.artefacts import alone, tidy
 from pipeline.foundation.commandline import Parser
-from pipeline.foundation.dvc import LOCK, keep_lock, restore_lock, restore_rwlock, run_dvc
+from pipeline.foundation.dvc import LOCK, keep_lock, restore_lock, restore_rwlock, run_dvc, settle_without_git
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.memory import limit, oom_kills
 from pipeline.foundation.params import Params, load_params
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def put_right(params: Params) -> None:
     """Restore what a killed run has left damaged, take away what is unfinished or no longer named, and say so."""
-    done = [restore_lock(), restore_rwlock(), *tidy()]
+    done = [settle_without_git(), restore_lock(), restore_rwlock(), *tidy()]
     done += [f"moved {folder}, which params.yaml no longer names, to {place}" for folder, place in set_aside(params)]
     done += [f"moved {path} to {place}: DVC empties the folder where it was" for path, place in move_others()]
     for line in filter(None, done):

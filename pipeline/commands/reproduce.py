@@ -26,6 +26,7 @@ from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.environment import environment, from_text, tools_path
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
+from pipeline.foundation.git import git_trouble, why_no_commit
 from pipeline.foundation.nested import changed, flattened
 from pipeline.foundation.places import PARAMS, places
 from pipeline.raw.columns import read_columns
@@ -123,10 +124,13 @@ def recorded(name: str, root: Path) -> ledger.Entry:
 
 def commit_of(revision: str, root: Path) -> str:
     """The commit that a revision names."""
+    if trouble := git_trouble(root):
+        raise SketchstackError(f"a recorded commit cannot be made again without git: {trouble}.")
     try:
         return run(["git", "rev-parse", "--verify", "--quiet", f"{revision}^{{commit}}"], root).strip()
     except SketchstackError:
-        raise SketchstackError(f"git has no commit {revision!r} here; fetch it first (`git fetch --all`).") from None
+        remedy = why_no_commit(revision) or "Fetch it first (`git fetch --all`)."
+        raise SketchstackError(f"git has no commit {revision!r} here. {remedy}") from None
 
 
 def check_out(revision: str, tree: Path, root: Path) -> None:

@@ -174,7 +174,7 @@ def compare(a: Candidate, b: Candidate, rope: float = ROPE, seed: int = 0) -> Co
         for at in [a.folds == fold]
     }
     difference = scores[1] - scores[0]
-    low, high = interval(resampled_means(difference, SAMPLES, np.random.default_rng(seed)))
+    low, high = interval(resampled_means(difference, SAMPLES, np.random.default_rng(seed)), least=-1.0)
     first = agreement(*(each.guesses[:, 0] == each.labels for each in (a, b)))
     discordant = first["only_a"] + first["only_b"]
     return Comparison(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import fcntl
 import json
 import os
@@ -19,11 +20,12 @@ import yaml
 from pipeline.foundation.artefacts import remove, sign, whole_file
 from pipeline.foundation.environment import tools_path
 from pipeline.foundation.errors import SketchstackError
-from pipeline.foundation.git import git
+from pipeline.foundation.git import START, git, is_without_git
 
 LOCK, DVC = Path("dvc.lock"), Path(".dvc/tmp")
 COPY = DVC / "sketchstack.dvc.lock"  # of the last run that left a good one
 DAMAGED = DVC / "damaged.dvc.lock"
+LOCAL = Path(".dvc/config.local")
 RWLOCK, REPO_LOCK = DVC / "rwlock", DVC / "lock"
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CONFLICT = re.compile(rb"^(<<<<<<<|>>>>>>>) ", re.MULTILINE)
@@ -53,6 +55,34 @@ def restore_lock() -> str:
                 file.write_bytes(whole)
             return f"{LOCK} was damaged (a run was killed while DVC wrote it) and is restored from {name}."
     return f"{LOCK} was damaged, and there is no good copy: DVC writes it again from its run cache."
+
+
+def settle_without_git() -> str:
+    """Let DVC run in a folder that is no git repository (a source archive), and with git again once it is one.
+
+    The setting is of this folder alone: .dvc/config.local is never committed. What was done is returned.
+    """
+    local = configparser.ConfigParser(interpolation=None)
+    try:
+        local.read(LOCAL, encoding="utf-8")
+    except (configparser.Error, UnicodeDecodeError):
+        return ""  # DVC says so
+    without, known = is_without_git(), local.getboolean("core", "no_scm", fallback=False)
+    if without == known:
+        return ""
+    if without:
+        local.read_dict({"core": {"no_scm": "true"}})
+    else:
+        local.remove_option("core", "no_scm")
+    with whole_file(LOCAL) as file, file.open("w", encoding="utf-8") as text:
+        local.write(text)
+    if not without:
+        return "This folder is a git repository now: DVC uses git again."
+    return (
+        "This folder is not a git repository (a source archive has none), so DVC runs without git. All stages, "
+        "`report`, `submit --check` and comparisons within this run work; sending and recording submissions, "
+        f"`reproduce`, `experiments` and comparisons with revisions need a commit: {START}."
+    )
 
 
 def restore_rwlock() -> str:

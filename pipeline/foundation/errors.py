@@ -33,6 +33,11 @@ REMEDIES = {
 }
 
 
+NO_TEMPORARY = "No usable temporary directory"  # tempfile's words
+LITTLE = 64_000_000  # bytes
+TMPDIR = "Make room there, or name a folder on a larger disk (`export TMPDIR=FOLDER`), and run the same command again."
+
+
 class SketchstackError(Exception):
     """An error that a user can fix. Its text says what is wrong, where, and how to fix it."""
 
@@ -90,13 +95,19 @@ def no_room(place: Path, error: OSError, written: int) -> SketchstackError:
     free = f"{shutil.disk_usage(home).free / 1e6:,.1f} MB of disk space are free at {home}"
     remedy = "Raise that limit" if error.errno == errno.EFBIG else "Make room"
     return SketchstackError(
-        f"{place} cannot be written: {reason}. {written / 1e6:,.1f} MB of it were written, and {free}. {remedy} and "
+        _temporary_folder_is_full(place, error)
+        or f"{place} cannot be written: {reason}. {written / 1e6:,.1f} MB of it were written, and {free}. {remedy} and "
         f"run the same command again; what was there before is untouched."
     )
 
 
 def refused_by_the_system(error: OSError) -> str:
     """A paragraph about a file, with a remedy, for what the system says."""
+    if NO_TEMPORARY in str(error):
+        return (
+            "no folder for temporary files can be written: TMPDIR, /tmp, /var/tmp and the working folder are missing, "
+            f"read-only or full. {TMPDIR}"
+        )
     if is_full(error):
         places = [os.fsdecode(error.filename)] if error.filename else [".", tempfile.gettempdir()]
         return str(no_room(Path(min(places, key=_free)), error, 0))
@@ -104,6 +115,20 @@ def refused_by_the_system(error: OSError) -> str:
     reason = error.strerror or str(error) or type(error).__name__
     remedy = REMEDIES.get(error.errno or 0, "see that it can be read and written")
     return f"{what or 'a file'}: {reason}; {remedy}, and run the same command again."
+
+
+def _temporary_folder_is_full(place: Path, error: OSError) -> str:
+    """What to say if the folder for temporary files is full, and the disk of `place` is not; else empty."""
+    try:
+        folder = tempfile.gettempdir()
+    except FileNotFoundError:
+        return ""
+    if error.errno == errno.EFBIG or not _free(folder) < LITTLE < _free(str(place)):
+        return ""
+    return (
+        f"{place} cannot be written: the folder for temporary files, {folder}, is full; "
+        f"{_free(folder) / 1e6:,.1f} MB are free there. {TMPDIR} What was there before is untouched."
+    )
 
 
 def _free(place: str) -> int:

@@ -396,7 +396,7 @@ def check_data(params: Params) -> None:
     pull = f" (or `dvc pull {pointer}` from a remote)" if pointer.exists() else ""
     raise SketchstackError(
         f"the profile {params.profile!r} reads its raw files from {folder}, which is not there; bring them with "
-        f"`make data NAME={folder.name} FROM=FOLDER`{pull}."
+        f"`make data NAME={folder.name}{'' if folder.name in ('google', 'kaggle') else ' FROM=FOLDER'}`{pull}."
     )
 
 

@@ -21,10 +21,11 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pipeline.drawings.spellings import Spellings
 from pipeline.drawings.words import Words, spell
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError
-from pipeline.foundation.spreadsheets import cell_text, safe_row
+from pipeline.foundation.spreadsheets import cell_text, safe_row, why_unknown
 from pipeline.raw.columns import parsed_key_id, read_columns, row_place, stored_id, written_id
 
 CORRECTIONS = Path("corrections.csv")
@@ -115,16 +116,21 @@ def corrections_of(folder: str, words: Words, every: bool, path: Path = CORRECTI
     """
     changes = []
     named = sorted({DROP, KEEP} & set(words.names))
-    for number, each in enumerate(read_corrections(path), 1):
-        if each.folder != folder:
+    spellings = Spellings([*words.names, DROP, KEEP])
+    for number, written in enumerate(read_corrections(path), 1):
+        if written.folder != folder:
             continue
         if named:
             raise SketchstackError(f"{path} cannot be read for {folder}: {named[0]!r} is one of its words; rename it.")
+        each = written._replace(
+            word=spellings.find(written.word) or written.word,
+            becomes=spellings.find(written.becomes) or written.becomes,
+        )
         for word in (each.word, each.becomes):
             if every and word not in words.index and word not in (DROP, KEEP):
                 raise SketchstackError(
-                    f"{path} {row_place(number)}: {folder} has no word {word!r}; write one of its {len(words)} words, "
-                    f"`{DROP}` or `{KEEP}`."
+                    f"{path} {row_place(number)}: {folder} has no word {word!r}; write one of its {len(words)} words "
+                    f"(similar: {spellings.similar(word)}), `{DROP}` or `{KEEP}`."
                 )
         if each.word in words.index and each.becomes not in (KEEP, each.word):
             changes.append((stored_id(each.key_id), words.index[each.word], words.index.get(each.becomes, DROPPED)))
@@ -150,6 +156,7 @@ def check_found(corrected: Corrected, found: Sequence[int], folder: str, words: 
         raise SketchstackError(
             f"{CORRECTIONS} corrects key_id {key_id} of the word {word!r}, but {folder} has no such readable row "
             f"({len(missing)} such lines); remove these lines, or restore the raw files with these rows."
+            f"{why_unknown(corrected.key_ids[missing].tolist())}"
         )
 
 

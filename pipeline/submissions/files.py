@@ -17,11 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.drawings.words import Words, load_words, spell
+from pipeline.drawings.words import Words, load_words
 from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.params import load_params
 from pipeline.foundation.places import places
-from pipeline.predictions.metrics import GUESSES
+from pipeline.foundation.spreadsheets import why_unknown
+from pipeline.predictions.metrics import guesses_a_row
 from pipeline.raw.columns import parsed_key_id, read_columns, read_key_ids, row_place, written_ids
 from pipeline.raw.names import word_of_name
 from pipeline.raw.packing import packed_beside
@@ -36,10 +38,10 @@ def write_submission(path: Path, key_ids: np.ndarray, guesses: np.ndarray, words
     Args:
         path: the file; it is replaced if it exists.
         key_ids: (N,) int64.
-        guesses: (N, 3) labels, best first.
+        guesses: (N, 3) labels, best first; (N, 2) where there are two words.
         words: the words of the labels.
     """
-    names = np.asarray(words.names, object)[guesses]  # (N, 3)
+    names = np.asarray(words.names, object)[guesses]  # (N, guesses)
     rows = [f"{key_id},{' '.join(row)}" for key_id, row in zip(written_ids(key_ids).tolist(), names, strict=True)]
     path.write_bytes("\n".join([HEADER, *rows, ""]).encode())
 
@@ -62,12 +64,30 @@ def sample_key_ids(sample: Path) -> np.ndarray:
 def known_words(sample: Path) -> frozenset[str]:
     """The allowed words of a guess: the files in train_simplified/ beside the sample, else the words of the folds.
 
+    Both for the profile's own sample, as an archive may hold several words.
+
     Raises:
         SketchstackError: there are neither such files nor folds.
     """
-    files = (sample.parent / TRAIN).glob("*.*")
-    names = {spell(word) for file in files if (word := word_of_name(file.name.removesuffix(".zip")))}
-    return frozenset(names or load_words(places().folds).names)
+    listed = words_beside(sample)
+    if listed and not (_is_own(sample) and (places().folds / "words.json").is_file()):
+        return frozenset(listed.names)
+    return frozenset([*(listed.names if listed else ()), *load_words(places().folds).names])
+
+
+def words_beside(file: Path) -> Words | None:
+    """The words that the files in train_simplified/ beside a competition's file are named after; None if none are."""
+    files = (file.parent / TRAIN).glob("*.*")
+    names = [word for path in files if (word := word_of_name(path.name.removesuffix(".zip")))]
+    return Words.from_names(names) if names else None
+
+
+def _is_own(sample: Path) -> bool:
+    """Whether a sample submission is of the profile in force."""
+    try:
+        return load_params().sample_path.resolve() == sample.resolve()
+    except SketchstackError:
+        return False
 
 
 def read_manifests(folder: Path | None = None) -> list[dict[str, Any]]:
@@ -108,8 +128,8 @@ def check_submission(path: Path, key_ids: np.ndarray, words: Collection[str]) ->
     if found:
         raise SketchstackError(
             f"{path} is not a valid submission: {'; '.join(found)}. A submission is UTF-8 with line feeds, has the "
-            f"header {HEADER}, the sample's key_ids in the sample's order, and three different known words per row, "
-            f"separated by one space."
+            f"header {HEADER}, the sample's key_ids in the sample's order, and {guesses_a_row(len(words))} different "
+            f"known words per row, separated by one space."
         )
 
 
@@ -218,14 +238,14 @@ def _fields(number: int, row: str, found: _Faults) -> tuple[int | None, str | No
 def _check_guesses(
     number: int, text: str | None, words: Collection[str], spellings: dict[str, str], found: _Faults
 ) -> None:
-    """Check the three guesses of a row."""
+    """Check the guesses of a row: three, or two where there are two words."""
     if text is None:
         return
-    guesses = text.split()
+    guesses, wanted = text.split(), guesses_a_row(len(words))
     if " ".join(guesses) != text:
         found.add("blanks", number, f"blanks other than one space between guesses, in {text!r}")
-    if len(guesses) != GUESSES:
-        found.add("guesses", number, f"{len(guesses)} guesses instead of {GUESSES}, in {text!r}")
+    if len(guesses) != wanted:
+        found.add("guesses", number, f"{len(guesses)} guesses instead of {wanted}, in {text!r}")
     if len(set(guesses)) != len(guesses):
         found.add("twice", number, f"a word is guessed twice, in {text!r}")
     for guess in guesses:
@@ -244,6 +264,7 @@ def _loosely(word: str) -> str:
 
 def _check_key_ids(actual: Sequence[int | None], expected: Sequence[int], found: _Faults) -> None:
     """Check that a file has the expected key_ids once each, in order."""
+    hint = why_unknown(key_id for key_id in actual if key_id is not None).strip(" .")
     if len(actual) != len(expected):
         found.add("rows", min(len(actual), len(expected)), f"{len(actual)} rows instead of {len(expected)}")
     asked, seen = set(expected), set[int]()
@@ -252,7 +273,7 @@ def _check_key_ids(actual: Sequence[int | None], expected: Sequence[int], found:
         if key_id in seen:
             found.add("duplicate", row, f"key_id {key_id} is repeated")
         elif key_id is not None and key_id not in asked:
-            found.add("unexpected", row, f"key_id {key_id} is not in the sample")
+            found.add("unexpected", row, f"key_id {key_id} is not in the sample{hint and f' ({hint})'}")
         elif key_id is not None:
             seen.add(key_id)
             common.append((row, key_id))

@@ -77,10 +77,12 @@ class Listed(NamedTuple):
     Attributes:
         found: the submissions of that file, the latest first.
         whole: the list has all submissions of the team; else only the latest PAGE_SIZE.
+        today: the number of submissions of the team since midnight UTC, where Kaggle starts to count again.
     """
 
     found: list[Submission]
     whole: bool
+    today: int = 0
 
 
 def credentials() -> str | None:
@@ -233,7 +235,13 @@ def submissions(competition: str, mark: str) -> Listed:
     except ValueError as error:
         what = f"the answer of `{shlex.join(command)}` is no list of submissions ({error})"
         raise KaggleError(what, answer.text) from None
-    return Listed(found, whole=len(rows) < PAGE_SIZE)
+    today = sum(row["date"].startswith(_day()) for row in rows)
+    return Listed(found, whole=len(rows) < PAGE_SIZE, today=today)
+
+
+def _day() -> str:
+    """The day in UTC, as Kaggle writes it."""
+    return time.strftime("%Y-%m-%d", time.gmtime())
 
 
 def _table(answer: str) -> list[dict[str, str]]:

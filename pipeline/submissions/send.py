@@ -15,7 +15,7 @@ from typing import Any
 from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.environment import recorded_environment, tools_path
 from pipeline.foundation.errors import SketchstackError
-from pipeline.foundation.git import git
+from pipeline.foundation.git import git, git_trouble
 from pipeline.foundation.params import Params, fingerprint
 from pipeline.foundation.places import places
 from pipeline.submissions import kaggle, ledger, outbox
@@ -23,6 +23,7 @@ from pipeline.submissions.files import check_file, read_manifests
 from pipeline.submissions.scoring import score
 from pipeline.submissions.troubles import SETUP, KaggleError
 
+DAILY = "Kaggle allows five a day in most competitions, and counts again from midnight UTC"
 LISTING_SECONDS = 120.0  # until Kaggle's list shows a submission that has arrived
 UNSURE = (
     "Kaggle may have the submission all the same: the same command looks for it in Kaggle's list before it sends "
@@ -114,9 +115,12 @@ def send_and_wait(file: Path, message: str, entry: ledger.Entry, box: outbox.Out
     if begun := box.upload(entry.sha256):
         failed, arrived = begun.before, _has_arrived(entry, mark, begun)
     else:
-        sent = _listed(entry, mark)
+        listed = _listed(entry, mark)
+        sent = listed.found
         failed = [each.ref for each in sent if each.status == "error"]
         arrived = len(failed) < len(sent)
+        if listed.today and not arrived:
+            print(f"{listed.today} submissions were sent to {entry.competition} today (UTC). {DAILY}.", flush=True)
         if failed and not arrived:
             print(f"Kaggle could not score {entry.name}, sent on {sent[0].date}; it is sent again. {_why(entry)}")
     if arrived:
@@ -125,12 +129,12 @@ def send_and_wait(file: Path, message: str, entry: ledger.Entry, box: outbox.Out
     return _scored(entry, mark, failed, left, box)
 
 
-def _listed(entry: ledger.Entry, mark: str) -> list[kaggle.Submission]:
-    """The submissions of a file in Kaggle's list, the latest first."""
+def _listed(entry: ledger.Entry, mark: str) -> kaggle.Listed:
+    """What Kaggle's list says of a file."""
     listed = kaggle.with_backoff(lambda: kaggle.submissions(entry.competition, mark))
     if not listed.whole and not listed.found:
         print(f"Kaggle lists the latest {kaggle.PAGE_SIZE} submissions only; an older one of this file is not seen.")
-    return listed.found
+    return listed
 
 
 def _has_arrived(entry: ledger.Entry, mark: str, begun: outbox.Upload) -> bool:
@@ -146,7 +150,7 @@ def _has_arrived(entry: ledger.Entry, mark: str, begun: outbox.Upload) -> bool:
     told = kaggle.Status("its place in the list")
     while True:
         last = time.time() >= end
-        if any(each.ref not in begun.before for each in _listed(entry, mark)):
+        if any(each.ref not in begun.before for each in _listed(entry, mark).found):
             return True
         if last:
             print(f"It is not in Kaggle's list, so {entry.name} is sent again.", flush=True)
@@ -237,7 +241,7 @@ def obstacles(entry: ledger.Entry) -> list[str]:
     changed = git("status", "--porcelain", "--", ".", f":(exclude){ledger.LEDGER}").splitlines()
     found = []
     if not entry.commit:
-        found.append("there is no commit that the ledger could name; commit the project")
+        found.append(f"there is no commit that the ledger could name: {git_trouble() or 'commit the project'}")
     elif changed:
         found.append(
             f"the work tree differs from its commit in {len(changed)} files, first {changed[0].split(maxsplit=1)[1]}, "

@@ -127,9 +127,18 @@ def _source(
     return Source(name, tuple(files), tuple(learners), lambda rows: finite(oof(rows)), lambda: finite(test()))
 
 
-def _combination(name: str, params: Params, words: Words, rows: StackedRows) -> Source:
-    if name == MEAN and name not in params.stack.metalearners:
+def check_combinations(params: Params) -> None:
+    """Refuse params without the combination that stacking is compared with.
+
+    Raises:
+        SketchstackError: `stack.metalearners` does not name it.
+    """
+    if MEAN not in params.stack.metalearners:
         raise SketchstackError(f"params.yaml, stack.metalearners must name {MEAN}: stacking is compared with it.")
+
+
+def _combination(name: str, params: Params, words: Words, rows: StackedRows) -> Source:
+    check_combinations(params)
     paths = places().meta / name / "oof.npy", places().meta / name / "test.npy"
     oof, test = (mapped(path) for path in paths)
     if oof.shape != (len(rows.oof), len(words)) or test.shape != (len(rows.test), len(words)):

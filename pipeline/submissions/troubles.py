@@ -32,7 +32,7 @@ class Trouble(NamedTuple):
 
 
 RATE_LIMIT = Trouble(
-    r"\b429 (client error|-)|\b429\b *$|too many (429|requests)",
+    r"\b429 (client error|-)|\b429\b\)? *$|too many (429|requests)|\b(status|code|http)\W{1,3}429\b|rate limit",
     "Kaggle limits how often it may be asked: wait some minutes, then run the same command again.",
     passes=True,
     refused=True,
@@ -48,16 +48,59 @@ UNKNOWN = Trouble("", "Read what it says above, then run the same command again.
 # In this order: the text of a proxy's failure may hold `403 Forbidden`, and that of an outage an HTML page.
 TROUBLES = (
     Trouble(
-        r"proxyerror|cannot connect to proxy|tunnel connection failed|proxy authentication required",
-        "The proxy does not let it through: check HTTPS_PROXY and NO_PROXY, or run it on another network.",
+        r"certificate[ _]verify[ _]failed|sslcertverification|self.signed certificate|local issuer certificate|"
+        r"certificate has expired|hostname mismatch|certificate is not yet valid",
+        "The certificate of the connection is not trusted. Behind a proxy that opens connections, as companies have "
+        "them, name a file with its certificates: `export REQUESTS_CA_BUNDLE=FILE` (ask the network's administrators "
+        "for it); else see that the clock of this machine is right.",
+        passes=False,
+        refused=False,
+    ),
+    Trouble(
+        r"proxy authentication required|\b407\b.*(proxy|tunnel|client error)|(proxy|tunnel).*\b407\b",
+        "The proxy asks for a user and a password: `export HTTPS_PROXY=http://USER:PASSWORD@HOST:PORT`, with special "
+        "characters of the password written as %40 for @ and so on.",
+        passes=False,
+        refused=True,
+    ),
+    Trouble(
+        r"socks support|invalidproxyurl|proxyschemeunknown|unable to determine socks|check proxy url",
+        "HTTPS_PROXY is not an address that can be used here: write it as http://HOST:PORT, or unset it.",
+        passes=False,
+        refused=True,
+    ),
+    Trouble(
+        r"proxyerror|(cannot|unable to|failed to) connect to proxy|tunnel connection failed",
+        "The proxy cannot be reached, or does not let it through: check HTTPS_PROXY and NO_PROXY, or run it on another "
+        "network.",
         passes=True,
         refused=False,
     ),
     RATE_LIMIT,
     Trouble(
         r"nameresolution|name or service not known|temporary failure in name|failed to resolve|getaddrinfo|"
-        r"newconnectionerror|connection (refused|aborted|reset)|connectionerror|max retries exceeded|timed out|"
-        r"read timeout|network is unreachable|no route to host|ssl(error|eoferror)|certificate verify failed",
+        r"nodename nor servname",
+        "The name of Kaggle's server is not found: this machine has no network, or its DNS does not work; where a "
+        "proxy is needed, `export HTTPS_PROXY=http://HOST:PORT`. Then run the same command again.",
+        passes=True,
+        refused=False,
+    ),
+    Trouble(
+        r"connection refused|network is unreachable|no route to host",
+        "Kaggle's server cannot be reached: a firewall, or a network that needs a proxy "
+        "(`export HTTPS_PROXY=http://HOST:PORT`), is in between. Then run the same command again.",
+        passes=True,
+        refused=False,
+    ),
+    Trouble(
+        r"timed out|(read|connect) ?timeout|\b408 (client error|-)|request time-?out",
+        "Kaggle did not answer in time: the connection is slow, or Kaggle is busy. Run the same command again.",
+        passes=True,
+        refused=False,
+    ),
+    Trouble(
+        r"newconnectionerror|connection (aborted|reset)|connectionerror|max retries exceeded|remote end closed|"
+        r"remotedisconnected|broken pipe|incompleteread|ssl(error|eoferror)|\bssl: ",
         "The network does not reach Kaggle: check the connection (and HTTPS_PROXY, where a proxy is needed), then run "
         "the same command again.",
         passes=True,
@@ -76,7 +119,8 @@ TROUBLES = (
         refused=True,
     ),
     Trouble(
-        r"\b401 (client error|-)|unauthorized|unauthenticated|authentication required|invalid credentials",
+        r"\b401 (client error|-)|unauthorized|unauthenticated|authentication required|invalid credentials|"
+        r"could not find kaggle\.json|missing (username|key) in configuration",
         SETUP,
         passes=False,
         refused=True,

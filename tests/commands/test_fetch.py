@@ -5,12 +5,14 @@ import subprocess
 import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from pipeline.commands import fetch as data
 from pipeline.commands.fetch import COMPETITION, copy, unpack
 from pipeline.foundation.errors import SketchstackError
+from tests.bucket_stand_in import ndjson, stand_in
 
 FILES = {
     "train_simplified/ant.csv": "ant's",
@@ -241,3 +243,176 @@ def test_a_download_that_fails_tells_what_to_do(tmp_path, monkeypatch, capsys, s
         data.download(Path("data/kaggle"))
     assert "API token" not in str(failed.value)
     assert script.split("'")[1] in capsys.readouterr().err
+
+
+@pytest.fixture
+def bucket(monkeypatch):
+    """A stand-in for Google's bucket with two words."""
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    with stand_in(cat=ndjson("cat", 60), wine_glass=ndjson("wine glass", 60)) as server:
+        yield server
+
+
+def test_google_s_drawings_become_a_tracked_competition_and_are_not_fetched_twice(bucket, capsys):
+    git("init", "--quiet")
+    subprocess.run([sys.executable, "-m", "dvc", "init", "--quiet"], check=True, capture_output=True)
+    command = ["google", "--address", bucket.address, "--words", "cat,wine_glass", "--rows"]
+    data.main([*command, "20"])
+    said = capsys.readouterr().out
+    assert "2 words, 36 training and 4 test drawings" in said
+    assert "data/google holds 6 competition files" in said
+    assert "make profile NAME=google" in said
+    asked, before = len(bucket.asked), contents(Path("data/google"))
+    data.main([*command, "20"])
+    assert len(bucket.asked) == asked
+    assert "there already" in capsys.readouterr().out
+    data.main([*command, "40"])
+    assert contents(Path("data/google")) != before
+    assert {path.name for path in Path("data").iterdir()} == {"google", "google.dvc", ".gitignore"}
+
+
+def test_files_that_dvc_does_not_have_are_not_replaced_by_google_s(bucket):
+    write_files(Path("data/google"), {"notes.txt": "mine"})
+    with pytest.raises(SystemExit, match=r"holds\sother\sfiles"):
+        data.main(["google", "--address", bucket.address, "--words", "cat,wine glass"])
+    assert not bucket.asked
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["google", "--rows", "1"], "none would be left for training"),
+        (["google", "--rows", "50", "--test-rows", "50"], "none would be left for training"),
+        (["google", "--words", "catt,dog"], "no word 'catt'; similar: cat"),
+        (["google", "--address", "quickdraw"], "no address of a bucket"),
+        (["kaggle", "--rows", "5"], "--rows is an option of `sketchstack fetch google`"),
+        (["mini", "--from", ".", "--test-rows", "5"], "--test-rows is an option of"),
+        (["google", "--from", ".", "--words", "all"], "--words is an option of"),
+        (["mini", "--from", ""], "is empty"),
+        (["mini", "--from", "nowhere"], "nowhere is not there"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(options, told):
+    with pytest.raises(SystemExit) as stopped:
+        data.main(options)
+    assert told in " ".join(str(stopped.value).split())
+    assert not Path("data").exists()
+
+
+@pytest.mark.parametrize("rows", ["0", "-3", "many", "1e3"])
+def test_rows_that_are_no_count_are_refused(rows, capsys):
+    with pytest.raises(SystemExit):
+        data.main(["google", "--rows", rows])
+    assert "--rows" in capsys.readouterr().err
+
+
+FORMATS = [
+    "train_simplified/ant.ndjson.xz", "train_simplified/bee.jsonl", "train_simplified/c.a.t.parquet",
+    "train_simplified/more/dog.bin", "train_simplified/more/even more/egg.npz", "test_simplified.ndjson.zst",
+    "sample_submission.csv.zip",
+]  # fmt: skip
+
+
+def test_files_of_any_format_and_in_subfolders_are_copied(tmp_path):
+    copy(write_files(tmp_path / "mine", dict.fromkeys(FORMATS, "x")), Path("data/mini"))
+    assert set(contents(Path("data/mini"))) == set(FORMATS)
+
+
+def test_what_is_not_copied_is_named(source, capsys):
+    write_files(
+        source, {"train_simplified/more/.hidden.csv": "?", "labels/ant.csv": "?", "test_simplified.csv.gz": "?"}
+    )
+    copy(source, Path("data/mini"))
+    said = capsys.readouterr().out
+    for name in ("sealed.bin", "README.md", "labels/", "test_simplified.csv.gz", "train_simplified/.DS_Store",
+                 "train_simplified/more/.hidden.csv"):  # fmt: skip
+        assert name in said
+
+
+@pytest.mark.parametrize("name", ["it's here", "two  spaces", 'a "quote"', "$HOME", "ünï", "-x", "new\nline", "a;b"])
+def test_a_folder_may_have_any_name(tmp_path, name):
+    write_files(tmp_path / name, FILES | {'train_simplified/it\'s a "bee".csv': "bee"})
+    assert copy(tmp_path / name, Path("data/mini")) == 5
+
+
+def test_a_home_folder_is_found():
+    write_files(Path.home() / "mine", FILES)
+    with pytest.raises(SystemExit, match="dvc add"):  # all is copied; this is no DVC project
+        data.main(["mini", "--from", "~/mine"])
+    assert contents(Path("data/mini")) == FILES
+
+
+def test_links_are_followed(source, tmp_path):
+    elsewhere = write_files(tmp_path / "elsewhere", {"bee.csv": "bee", "more/dog.csv": "dog"})
+    (source / "train_simplified/bee.csv").symlink_to(elsewhere / "bee.csv")
+    (source / "train_simplified/more").symlink_to(elsewhere / "more")
+    copy(source, Path("data/mini"))
+    assert contents(Path("data/mini"))["train_simplified/more/dog.csv"] == "dog"
+    assert not any(path.is_symlink() for path in Path("data/mini").rglob("*"))
+    (tmp_path / "link").symlink_to(source)
+    copy(tmp_path / "link", Path("data/mini"))
+
+
+def odd(source, name, kind):
+    path = source / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
+    if kind == "folder":
+        write_files(path, {"inside.csv": "x"})
+    elif kind == "empty folder":
+        path.mkdir()
+    elif kind == "file":
+        path.write_text("x")
+    elif kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(kind)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "told"),
+    [
+        ("test_simplified.csv", "folder", "is a folder where a file belongs"),
+        ("sample_submission.csv", "empty folder", "is a folder where a file belongs"),
+        ("test_labels.csv", "folder", "is a folder where a file belongs"),
+        ("train_simplified", "file", "is a file where a folder belongs"),
+        ("train_simplified/bee.csv", "nowhere", "is a link to nowhere, where nothing is"),
+        ("test_simplified.csv", "/no/such/file", "is a link to /no/such/file, where nothing is"),
+        ("test_labels.csv", "nowhere", "is a link to nowhere, where nothing is"),
+        ("train_simplified/bee.csv", "bee.csv", "is a link that leads back to itself"),
+        ("train_simplified", "train_simplified", "is a link that leads back to itself"),
+        ("train_simplified/more", "..", "is a link back to"),
+        ("train_simplified/more", ".", "is a link back to"),
+        ("train_simplified/bee.csv", "pipe", "is neither a file nor a folder"),
+        ("test_simplified.csv", "/dev/null", "is neither a file nor a folder"),
+    ],
+)
+def test_what_cannot_be_copied_is_told_in_one_paragraph(source, name, kind, told):
+    path = odd(source, name, kind)
+    with pytest.raises(SystemExit) as stopped:
+        data.main(["mini", "--from", str(source)])
+    text = " ".join(str(stopped.value).split())
+    assert told in text
+    assert path.name in text
+    assert not Path("data/mini").exists()
+
+
+def test_a_folder_of_other_names_is_told_what_it_holds(tmp_path):
+    with pytest.raises(SketchstackError, match=r"holds cat\.csv, dog\.csv\. The files of the words.*train_simplified"):
+        copy(write_files(tmp_path / "mine", {"cat.csv": "x", "dog.csv": "x"}), Path("data/mini"))
+
+
+def test_an_archive_in_the_folder_s_place_is_told(tmp_path):
+    (tmp_path / "all.zip").write_bytes(b"PK")
+    with pytest.raises(SketchstackError, match=r"all\.zip is a file.*Unpack an archive first"):
+        copy(tmp_path / "all.zip", Path("data/mini"))
+
+
+def test_a_copy_that_the_disk_has_no_room_for_is_not_begun(source, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda _: SimpleNamespace(free=3))
+    with pytest.raises(SketchstackError, match=r"the copy of .* takes at least"):
+        copy(source, Path("data/mini"))

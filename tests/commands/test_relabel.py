@@ -106,3 +106,67 @@ def test_words_like_formulas_come_back_from_a_sheet_as_they_were(tmp_path, monke
     Path("s.csv").write_text("folder,key_id,word,becomes\n'=f,5,'=c+1,ant\n'=f,6,ant,'=c+1\n")
     assert relabel.take(Path("s.csv"), "=f", Words.from_names(["ant", "=c+1"])) == (2, 0)
     assert [each[1:] for each in read_corrections()] == [(5, "=c+1", "ant"), (6, "ant", "=c+1")]
+
+
+def spoilt(copied_run: Path, change) -> str:
+    """What is said of a sheet that a spreadsheet has changed before it was taken; nothing may be recorded."""
+    run_main(relabel, "--export", "look", "--rows", "6")
+    found = sheet(copied_run)
+    found["becomes"] = "drop"
+    change(found).to_csv(copied_run / "look" / relabel.SHEET, index=False)
+    said = failing_main(relabel, "--take", f"look/{relabel.SHEET}")
+    assert read_corrections() == []
+    return said
+
+
+@pytest.mark.parametrize("digits", [15, 10, 6])
+def test_key_ids_that_a_spreadsheet_has_rounded_are_not_believed(copied_run, digits):
+    def rounded(found):
+        zeros = 16 - digits
+        return found.assign(
+            key_id=[f"{str(key_id)[:digits]}{'0' * zeros}" for key_id in found["key_id"]]
+        ).drop_duplicates("key_id")
+
+    said = spoilt(copied_run, rounded)
+    assert "keeps 15 digits" in said
+    assert "column of text" in said
+
+
+def test_key_ids_with_an_exponent_are_not_believed(copied_run):
+    assert "not a 64-bit integer" in spoilt(copied_run, lambda found: found.assign(key_id="9.00E+15"))
+
+
+def test_a_column_that_was_sorted_alone_is_found(copied_run):
+    said = spoilt(copied_run, lambda found: found.assign(word=sorted(found["word"], reverse=True)))
+    assert "no longer belong together" in said
+
+
+def test_a_row_of_no_drawing_is_named(copied_run):
+    said = spoilt(copied_run, lambda found: found.assign(key_id=[*found["key_id"][:-1], "12345"]))
+    assert "row 6 (line 7) has the key_id 12345, which no training drawing of data/synthetic has" in said
+
+
+def test_other_spellings_of_words_and_decisions_are_taken(copied_run):
+    run_main(relabel, "--export", "look", "--rows", "5")
+    found = sheet(copied_run)
+    found["becomes"] = ["Wine Glass", " DROP ", "Keep", "ice-cream", "T SHIRT"]
+    names = load_words(copied_run / "folds/synthetic").names
+    wanted = ["wine_glass", "drop", "keep", *(name for name in ("ice_cream", "t-shirt") if name in names)]
+    found = found[: len(wanted)].assign(word=[word.upper() for word in found["word"][: len(wanted)]])
+    found.to_csv(copied_run / "look" / relabel.SHEET, index=False)
+    run_main(relabel, "--take", f"look/{relabel.SHEET}")
+    taken = {str(each.key_id): each.becomes for each in read_corrections()}
+    assert [taken[key_id] for key_id in found["key_id"]][:3] == wanted[:3]
+
+
+def test_a_sheet_is_taken_again_after_its_rows_have_left_the_run(copied_run):
+    run_main(relabel, "--export", "look", "--rows", "4")
+    found = sheet(copied_run)
+    found["becomes"] = "drop"
+    found.to_csv(copied_run / "look" / relabel.SHEET, index=False)
+    run_main(relabel, "--take", f"look/{relabel.SHEET}")
+    run_main(shuffle_stage)
+    found["becomes"] = "keep"
+    found.to_csv(copied_run / "look" / relabel.SHEET, index=False)
+    run_main(relabel, "--take", f"look/{relabel.SHEET}")
+    assert [each.becomes for each in read_corrections()] == ["keep"] * 4

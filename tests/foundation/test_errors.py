@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import subprocess
 import sys
+import tempfile
 
 import pytest
 
+from pipeline.foundation import errors
 from tests.conftest import ROOT
 
 COMMAND = """
@@ -81,3 +84,25 @@ def test_a_closed_stdout_costs_no_stage(tmp_path):
     code, _, text = run(tmp_path, 'print("scores"); Path("done").touch()', "{python} script.py >&-")
     assert (code, text) == (0, "")
     assert (tmp_path / "done").exists()
+
+
+def test_a_full_folder_for_temporary_files_is_told_as_such(monkeypatch, tmp_path):
+    monkeypatch.setattr(errors, "_free", lambda place: 1000 if "tmp.small" in str(place) else 10**12)
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp.small")
+    said = str(errors.no_room(tmp_path / "meta", OSError(errno.ENOSPC, "No space left on device"), 0))
+    assert "the folder for temporary files, /tmp.small, is full" in said
+    assert "export TMPDIR=FOLDER" in said
+
+
+def test_no_folder_for_temporary_files_is_told_with_its_remedy():
+    said = errors.refused_by_the_system(FileNotFoundError(2, "No usable temporary directory found in ['/tmp', '/']"))
+    assert "TMPDIR, /tmp, /var/tmp" in said
+    assert "make repro" not in said
+
+
+def test_a_disk_that_fails_while_libraries_are_imported_is_one_paragraph(tmp_path):
+    code = "import pipeline, sys; sys.excepthook = pipeline._in_one_line; raise OSError(28, 'No space left on device')"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("\nError: ")
+    assert "Traceback" not in done.stderr

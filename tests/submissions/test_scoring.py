@@ -1,4 +1,5 @@
 import json
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -130,3 +131,56 @@ def test_a_project_without_submissions_says_how_to_write_them(project):
         path.unlink()
     with pytest.raises(SystemExit, match=r"holds no submissions; run `dvc repro submit`"):
         score_stage.main()
+
+
+@pytest.mark.parametrize(
+    "spelled", ["Wine Glass", "wine_glass ", "WINE-GLASS", "wine glass", "  wine  glass", "Wine_glass"]
+)
+def test_a_label_in_another_spelling_counts(tmp_path, submission, labels, spelled):
+    expected = score(submission, labels)
+    assert score(submission, csv_file(tmp_path / "l.csv", ["1,ANT", f"2,{spelled}", "3,cat", "4,dog"])) == expected
+
+
+def test_normal_forms_are_one_spelling(tmp_path):
+    composed, split = unicodedata.normalize("NFC", "café"), unicodedata.normalize("NFD", "café")
+    for one, other in ((composed, split), (split, composed)):
+        guesses, truth = csv_file(tmp_path / "s.csv", [f"1,{one} a b"]), csv_file(tmp_path / "l.csv", [f"1,{other}"])
+        assert score(guesses, truth) == (1, 1)
+
+
+def test_words_that_differ_in_their_spelling_alone_stay_apart(tmp_path):
+    guesses = csv_file(tmp_path / "s.csv", ["1,Polish polish x", "2,polish Polish x"])
+    assert score(guesses, csv_file(tmp_path / "l.csv", ["1,polish", "2,polish"])) == (0.75, 0.5)
+
+
+def test_guesses_in_another_spelling_count_with_a_warning(tmp_path, labels, capsys):
+    train = tmp_path / "train_simplified"
+    train.mkdir()
+    for word in ("ant", "bee", "wine glass", "cat", "dog"):
+        (train / f"{word}.csv").touch()
+    rows = ["1,Ant bee cat", "2,Wine-Glass ant bee", "3,cat bee dog", "4,dog cat ant"]
+    assert score(csv_file(tmp_path / "s.csv", rows), labels) == (1, 1)
+    assert "2 rows of" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("word", ["wine glas", "3-Mar", "17", "#NAME?", "TRUE"])
+def test_a_label_that_is_no_word_of_the_competition_is_refused(tmp_path, submission, word):
+    (tmp_path / "train_simplified").mkdir()
+    for name in ("ant", "bee", "wine glass", "cat", "dog"):
+        (tmp_path / "train_simplified" / f"{name}.csv").touch()
+    with pytest.raises(SketchstackError, match=r"row 2 \(line 3\) has the word .*none of the 5 words"):
+        score(submission, csv_file(tmp_path / "l.csv", ["1,ant", f"2,{word}", "3,cat", "4,dog"]))
+
+
+def test_labels_of_which_no_word_is_guessed_are_told(tmp_path, submission, capsys):
+    assert score(submission, csv_file(tmp_path / "l.csv", ["1,Ameise", "2,Weinglas", "3,Katze", "4,Hund"])) == (0, 0)
+    assert "no word of" in capsys.readouterr().out
+
+
+def test_rounded_labels_and_guesses_are_told_apart_from_other_rows(tmp_path):
+    exact = [9_000_003_627_287_624, 9_000_010_688_666_847, 9_000_023_642_890_129]
+    one = csv_file(tmp_path / "s.csv", [f"{key_id},ant bee cat" for key_id in exact])
+    other = csv_file(tmp_path / "l.csv", [f"{key_id // 10 * 10},ant" for key_id in exact])
+    for guesses, truth in ((one, other), (other, one)):
+        with pytest.raises(SketchstackError, match="15 digits"):
+            score(guesses, truth)

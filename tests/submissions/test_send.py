@@ -12,6 +12,7 @@ import pytest
 from pipeline.commands import submit as submit_command
 from pipeline.submissions import kaggle, send
 from pipeline.submissions.ledger import read_ledger
+from pipeline.submissions.troubles import trouble_in
 from tests.conftest import ROOT, failing_main
 from tests.submissions.test_submit import manifests
 
@@ -184,8 +185,16 @@ def test_only_the_word_of_success_means_sent(sendable, monkeypatch, mode):
         ("429", "wait some minutes"),
         ("500", "Kaggle itself is in trouble"),
         ("allowance", "midnight UTC"),
-        ("no_network", "does not reach Kaggle"),
+        ("no_network", "no network, or its DNS does not work"),
         ("proxy", "check HTTPS_PROXY and NO_PROXY"),
+        ("proxy_refused", "check HTTPS_PROXY and NO_PROXY"),
+        ("407", "The proxy asks for a user and a password"),
+        ("socks", "HTTPS_PROXY is not an address that can be used here"),
+        ("certificate", "export REQUESTS_CA_BUNDLE=FILE"),
+        ("timeout", "did not answer in time"),
+        ("refused", "a firewall, or a network that needs a proxy"),
+        ("429_plain", "wait some minutes"),
+        ("no_credentials", "make an API token"),
         ("not_json", "web page instead"),
         ("html", "web page titled 'Sign in to the network'"),
     ],
@@ -195,7 +204,7 @@ def test_each_trouble_has_its_own_advice(sendable, mode, advice, verb):
     sendable.plan(**{verb: [mode]})
     told = failing_main(submit_command, "beta")
     assert advice in told
-    assert ("make an API token" in told) == (mode == "401")
+    assert ("make an API token" in told) == (mode in ("401", "no_credentials"))
 
 
 def test_kaggle_is_asked_again_with_growing_pauses_when_it_is_asked_too_often(sendable, capsys):
@@ -240,7 +249,7 @@ def test_a_call_that_hangs_is_ended(sendable, monkeypatch, verb):
     begun = time.monotonic()
     told = failing_main(submit_command, "beta")
     assert "did not end within" in told
-    assert "does not reach Kaggle" in told
+    assert "did not answer in time" in told
     assert time.monotonic() - begun < 30
 
 
@@ -334,7 +343,7 @@ def test_a_network_that_stays_down_is_told_and_the_next_run_only_waits(sendable,
     monkeypatch.setattr(kaggle, "PATIENCE_SECONDS", 0.5)
     told = failing_main(submit_command, "beta")
     assert "has had no score" in told
-    assert "does not reach Kaggle" in told
+    assert "DNS does not work" in told
     sendable.plan()
     monkeypatch.setattr(kaggle, "PATIENCE_SECONDS", 20)
     submit_command.main(["beta"])
@@ -347,3 +356,32 @@ def test_an_answer_that_is_none_ends_the_wait_at_once(sendable):
     told = failing_main(submit_command, "beta")
     assert "the submission was sent, but its score cannot be read" in told
     assert sendable.verbs().count("submissions") == 2
+
+
+@pytest.mark.parametrize(
+    ("said", "advice"),
+    [
+        ("requests.exceptions.HTTPError: 429 Client Error: Too Many Requests for url: x", "limits how often"),
+        ("status code: 429", "limits how often"),
+        ("API rate limit exceeded", "limits how often"),
+        ("100%|###| 429/429 [00:01<00:00, 403B/s]\nCould not submit to competition", "broke off"),
+        ("OSError('Tunnel connection failed: 407 Proxy Authentication Required')", "asks for a user"),
+        ("407 Client Error: Proxy Authentication Required for url: https://x", "asks for a user"),
+        ("SSLError(SSLCertVerificationError(1, 'certificate has expired'))", "REQUESTS_CA_BUNDLE"),
+        ("ProxyError('Cannot connect to proxy.', SSLError('CERTIFICATE_VERIFY_FAILED'))", "REQUESTS_CA_BUNDLE"),
+        ("SSLEOFError(8, 'EOF occurred in violation of protocol')", "does not reach Kaggle"),
+        ("504 Server Error: Gateway Time-out for url: x", "Kaggle itself is in trouble"),
+        ("ConnectTimeoutError: Connection to api.kaggle.com timed out. (connect timeout=None)", "in time"),
+        ("('Connection aborted.', RemoteDisconnected('Remote end closed connection'))", "does not reach Kaggle"),
+        ("InvalidProxyURL: Please check proxy URL. It is malformed", "not an address"),
+    ],
+)
+def test_what_libraries_say_gets_its_own_advice(said, advice):
+    assert advice in trouble_in(said).advice
+
+
+def test_submissions_of_today_are_counted_before_sending(sendable, monkeypatch, capsys):
+    sendable.has("another one")
+    monkeypatch.setattr(kaggle, "_day", lambda: "2018-11-29")
+    submit_command.main(["beta"])
+    assert "1 submissions were sent to" in capsys.readouterr().out
