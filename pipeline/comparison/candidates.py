@@ -24,7 +24,8 @@ from pipeline.drawings.words import Words, load_words
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.git import git, why_no_commit
 from pipeline.foundation.places import PARAMS, places
-from pipeline.predictions.metrics import CHUNK, GUESSES, top3
+from pipeline.predictions.metrics import CHUNK, top3
+from pipeline.raw.columns import written_id
 from pipeline.stacking.scoreboard import SUPER
 from pipeline.submissions import ledger
 from pipeline.submissions.sources import BALANCED, mapped
@@ -36,7 +37,7 @@ class Candidate:
 
     Attributes:
         name: as the user wrote it.
-        guesses: (N, 3) int64 guessed labels of each out-of-fold row, best first.
+        guesses: (N, min(3, num_words)) int64 guessed labels of each out-of-fold row, best first.
         key_ids: (N,) int64 of the rows.
         labels: (N,) int64 true labels.
         folds: (N,) int64 the fold of each row.
@@ -128,12 +129,14 @@ def read(asked: str, name: str, home: Path) -> Candidate:
         )
     if {part.shape[1] for part in parts} != {len(words)}:
         raise SketchstackError(f"{asked}: its predictions do not have {len(words)} words; run `dvc repro`.")
-    guesses, start = np.empty((len(key_ids), GUESSES), np.int64), 0
+    guesses, start = [], 0
     for part in parts:
         check_numbers(asked, part, key_ids[start : start + len(part)])
-        guesses[start : start + len(part)] = top3(part)
+        guesses.append(top3(part))
         start += len(part)
-    return Candidate(asked, guesses, np.asarray(key_ids), labels.astype(np.int64), folds.astype(np.int64), words)
+    return Candidate(
+        asked, np.concatenate(guesses), np.asarray(key_ids), labels.astype(np.int64), folds.astype(np.int64), words
+    )
 
 
 def check_numbers(name: str, probabilities: np.ndarray, key_ids: np.ndarray) -> None:
@@ -143,8 +146,8 @@ def check_numbers(name: str, probabilities: np.ndarray, key_ids: np.ndarray) -> 
         if failed.any():
             row = start + int(failed.argmax())
             raise SketchstackError(
-                f"{name}: the prediction of key_id {key_ids[row]} failed: it is not a number, so its rank would be "
-                f"random; remove the folder of {name} below models/ and run `dvc repro`."
+                f"{name}: the prediction of key_id {written_id(key_ids[row])} failed: it is not a number, so its rank "
+                f"would be random; remove the folder of {name} below models/ and run `dvc repro`."
             )
 
 

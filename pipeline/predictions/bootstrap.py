@@ -15,7 +15,13 @@ def resampled_means(values: np.ndarray, samples: int, rng: np.random.Generator) 
     return rng.multinomial(len(values), counts / len(values), size=samples) @ distinct / len(values)
 
 
-def interval(means: np.ndarray) -> tuple[float, float]:
-    """The 95% percentile interval of the means (samples,) of bootstrap samples."""
-    low, high = np.quantile(means, [0.025, 0.975])
+def interval(means: np.ndarray, least: float = 0.0, most: float = 1.0) -> tuple[float, float]:
+    """The 95% percentile interval of the means (samples,) of bootstrap samples, cut to the range of the score.
+
+    Args:
+        means: (samples,) float64.
+        least: the lowest possible score; -1 for a difference of scores.
+        most: the highest possible score.
+    """
+    low, high = np.quantile(means, [0.025, 0.975]).clip(least, most)
     return float(low), float(high)

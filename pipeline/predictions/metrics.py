@@ -11,16 +11,21 @@ FLOOR = 1e-7  # float16 probabilities below 6e-8 are 0, and log loss must stay f
 CHUNK = 8192  # rows scored at a time, so that a memory-mapped matrix is never read into memory as a whole
 
 
+def guesses_a_row(num_words: int) -> int:
+    """The number of guesses in each row of a submission: three, but no more than there are words."""
+    return min(GUESSES, num_words)
+
+
 def top3(probabilities: np.ndarray) -> np.ndarray:
-    """The labels of the three likeliest words, best first, ties in label order.
+    """The labels of the three likeliest words, best first, ties in label order; of two words, both.
 
     Args:
         probabilities: (N, num_words), any float type; memory maps are read in chunks.
 
     Returns:
-        (N, 3) int64.
+        (N, min(3, num_words)) int64.
     """
-    guesses = np.empty((len(probabilities), GUESSES), np.int64)
+    guesses = np.empty((len(probabilities), guesses_a_row(probabilities.shape[1])), np.int64)
     for start in range(0, len(probabilities), CHUNK):
         chunk = np.asarray(probabilities[start : start + CHUNK], np.float32)
         guesses[start : start + CHUNK] = np.argsort(-chunk, axis=1, kind="stable")[:, :GUESSES]
@@ -31,7 +36,7 @@ def precision_at_3(guesses: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Average precision of each row: 1 if the first guess is right, 1/2 for the second, 1/3 for the third, else 0.
 
     Args:
-        guesses: (N, 3) labels, best first.
+        guesses: (N, 3) labels, best first; (N, 2) where there are two words.
         labels: (N,) true labels.
 
     Returns:
@@ -46,7 +51,7 @@ def map_at_3(top3: Sequence[Sequence[object]] | np.ndarray, words: Sequence[obje
     https://www.kaggle.com/competitions/quickdraw-doodle-recognition/overview/evaluation
 
     Args:
-        top3: (N, 3) guesses, best first; words or labels.
+        top3: (N, 3) guesses, best first, or (N, 2); words or labels.
         words: (N,) true words or labels.
     """
     return float(precision_at_3(np.asarray(top3), np.asarray(words)).mean())

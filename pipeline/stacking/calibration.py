@@ -18,6 +18,7 @@ from pipeline.stacking.rows import Rows
 
 MOST_ROWS = 5_000  # rows per fold for fitting: enough for a single number
 BINS = 15  # of the calibration error, equally wide
+FEWEST_ROWS = 20  # of a fold with a temperature of its own: of fewer, it would tell their labels
 BOUNDS = (-2.0, 2.0)  # of the logarithm of the temperature
 
 
@@ -27,8 +28,8 @@ class Calibrated:
 
     Attributes:
         by_row: (OOF rows + test rows,) float32; 1 everywhere if scaling does not lower the log loss. A row of a fold
-            that was fitted on has the temperature of this fold, which has its own model; any other row has
-            `temperature`.
+            that was fitted on has the temperature of this fold, which has its own model, if the fold has FEWEST_ROWS;
+            any other row has `temperature`.
         temperature: fitted on all rows together, whether it is used or not.
         used: whether scaling lowers the log loss.
         log_loss: before and after, on the rows for fitting; each fold is scaled by the temperature of the other folds.
@@ -60,7 +61,8 @@ def temperatures(look_up: Callable[[np.ndarray], np.ndarray], positions: np.ndar
     for fold in numbers:
         own = at == fold
         after[own] = scaled(probabilities[own], fit_temperature(probabilities[~own], labels[~own]))
-        by_row[positions[folds == fold]] = fit_temperature(probabilities[own], labels[own])
+        if own.sum() >= FEWEST_ROWS:
+            by_row[positions[folds == fold]] = fit_temperature(probabilities[own], labels[own])
     losses = log_loss(probabilities, labels), log_loss(after, labels)
     used = losses[1] < losses[0]
     errors = calibration_error(probabilities, labels), calibration_error(after, labels)

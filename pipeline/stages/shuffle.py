@@ -16,7 +16,7 @@ from pipeline.foundation.memory import watched
 from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
 from pipeline.raw.corrections import CORRECTIONS, check_found, corrections_of
-from pipeline.raw.files import layout_of, least_written, test_file, training_files, words_of_hashed_ids
+from pipeline.raw.files import layout_of, least_written, words_of_hashed_ids
 from pipeline.raw.folds import (
     check_counts,
     check_every_word,
@@ -25,6 +25,7 @@ from pipeline.raw.folds import (
     write_shards,
     write_summary,
 )
+from pipeline.raw.listing import chosen_files, list_training, test_file, told_not_read
 from pipeline.raw.readers import check_alike, read_files
 from pipeline.raw.spill import Parts
 
@@ -35,9 +36,12 @@ LESS_MEMORY = "lower threads in params.yaml, each of which holds a block of rows
 def shuffle(params: Params) -> None:
     """Write the folds of a profile, and the seconds that it took to logs/."""
     start = time.monotonic()
-    words, files = training_files(params)
+    listing = list_training(params)
+    words, files = chosen_files(params, listing)
     corrected = corrections_of(params.data.folder, words, every=params.shuffle.words == "all")
     files.append(test_file(params, len(files)))
+    if line := told_not_read(params, listing):
+        print(line, flush=True)
     layouts = [layout_of(raw) for raw in files]
     timed = check_alike(files, layouts)
     layouts = [layout._replace(timed=timed) for layout in layouts]

@@ -23,8 +23,8 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import load_params
 from pipeline.foundation.places import places
 from pipeline.foundation.spreadsheets import why_unknown
-from pipeline.predictions.metrics import GUESSES
-from pipeline.raw.columns import parsed_key_id, read_columns, read_key_ids, row_place
+from pipeline.predictions.metrics import guesses_a_row
+from pipeline.raw.columns import parsed_key_id, read_columns, read_key_ids, row_place, written_ids
 from pipeline.raw.names import word_of_name
 from pipeline.raw.packing import packed_beside
 
@@ -38,11 +38,11 @@ def write_submission(path: Path, key_ids: np.ndarray, guesses: np.ndarray, words
     Args:
         path: the file; it is replaced if it exists.
         key_ids: (N,) int64.
-        guesses: (N, 3) labels, best first.
+        guesses: (N, 3) labels, best first; (N, 2) where there are two words.
         words: the words of the labels.
     """
-    names = np.asarray(words.names, object)[guesses]  # (N, 3)
-    rows = [f"{key_id},{' '.join(row)}" for key_id, row in zip(key_ids.tolist(), names, strict=True)]
+    names = np.asarray(words.names, object)[guesses]  # (N, guesses)
+    rows = [f"{key_id},{' '.join(row)}" for key_id, row in zip(written_ids(key_ids).tolist(), names, strict=True)]
     path.write_bytes("\n".join([HEADER, *rows, ""]).encode())
 
 
@@ -128,8 +128,8 @@ def check_submission(path: Path, key_ids: np.ndarray, words: Collection[str]) ->
     if found:
         raise SketchstackError(
             f"{path} is not a valid submission: {'; '.join(found)}. A submission is UTF-8 with line feeds, has the "
-            f"header {HEADER}, the sample's key_ids in the sample's order, and three different known words per row, "
-            f"separated by one space."
+            f"header {HEADER}, the sample's key_ids in the sample's order, and {guesses_a_row(len(words))} different "
+            f"known words per row, separated by one space."
         )
 
 
@@ -179,7 +179,7 @@ def faults(content: bytes, key_ids: np.ndarray, words: Collection[str]) -> list[
         key_id, guesses = _fields(number, row, found)
         actual.append(key_id)
         _check_guesses(number, guesses, words, spellings, found)
-    _check_key_ids(actual, key_ids.tolist(), found)
+    _check_key_ids(actual, written_ids(key_ids).tolist(), found)
     return found.phrases()
 
 
@@ -238,14 +238,14 @@ def _fields(number: int, row: str, found: _Faults) -> tuple[int | None, str | No
 def _check_guesses(
     number: int, text: str | None, words: Collection[str], spellings: dict[str, str], found: _Faults
 ) -> None:
-    """Check the three guesses of a row."""
+    """Check the guesses of a row: three, or two where there are two words."""
     if text is None:
         return
-    guesses = text.split()
+    guesses, wanted = text.split(), guesses_a_row(len(words))
     if " ".join(guesses) != text:
         found.add("blanks", number, f"blanks other than one space between guesses, in {text!r}")
-    if len(guesses) != GUESSES:
-        found.add("guesses", number, f"{len(guesses)} guesses instead of {GUESSES}, in {text!r}")
+    if len(guesses) != wanted:
+        found.add("guesses", number, f"{len(guesses)} guesses instead of {wanted}, in {text!r}")
     if len(set(guesses)) != len(guesses):
         found.add("twice", number, f"a word is guessed twice, in {text!r}")
     for guess in guesses:

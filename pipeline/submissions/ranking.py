@@ -29,7 +29,7 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params, learner_of
 from pipeline.foundation.places import places
 from pipeline.predictions.bootstrap import interval, resampled_means
-from pipeline.predictions.metrics import CHUNK, GUESSES, precision_at_3, top3
+from pipeline.predictions.metrics import CHUNK, guesses_a_row, precision_at_3, top3
 from pipeline.raw.packing import packed_beside
 from pipeline.submissions.balance import balanced_guesses, check_drawable, draw_evenly, gains, uniform
 from pipeline.submissions.files import check_submission, known_words, read_manifests, sample_key_ids, write_submission
@@ -38,6 +38,8 @@ from pipeline.submissions.sources import BALANCED, COMBINATIONS, Source, Stacked
 
 BEST = 3  # number of submissions to mark
 DRAWS = 5  # draws that measure the gain of balancing
+ENOUGH_DRAWN = 1000  # rows of a draw from which its gain counts as it is; of fewer rows, a gain beyond chance
+BEYOND_CHANCE = 3.0  # standard errors
 RESAMPLES = 2000  # bootstrap samples per interval
 BOOTSTRAP = 95  # part of the bootstrap's random seed
 
@@ -49,7 +51,7 @@ class Entry:
     Attributes:
         name: of its file, without suffix.
         source: of its probabilities.
-        guesses: (T, 3) labels of the test rows, best first.
+        guesses: (T, 3) labels of the test rows, best first; (T, 2) where there are two words.
         oof: its out-of-fold score with interval, as in the manifest.
         balance: result of balancing the test probabilities, as in the manifest; None if it is not balanced.
     """
@@ -77,7 +79,9 @@ def plain_score(precision: np.ndarray, rng: np.random.Generator) -> dict[str, An
 def balanced_score(precision: np.ndarray, drawn: list[np.ndarray], rng: np.random.Generator) -> dict[str, Any]:
     """MAP@3 after balancing: the unbalanced score plus the mean gain of several draws, and its 95% interval.
 
-    Each bootstrap sample uses the gain of one resampled draw and not of all, so the interval is conservative.
+    Each bootstrap sample uses the gain of one resampled draw and not of all, so the interval is conservative. A gain
+    that chance explains, of few rows, is told and not added: else the luckiest of many balanced submissions would rank
+    first.
 
     Args:
         precision: (N,) of all out-of-fold rows, not balanced.
@@ -87,9 +91,22 @@ def balanced_score(precision: np.ndarray, drawn: list[np.ndarray], rng: np.rando
     plain = resampled_means(precision, RESAMPLES, rng)
     gain = np.concatenate([resampled_means(rows, RESAMPLES // len(drawn), rng) for rows in drawn])
     means = np.array([rows.mean() for rows in drawn])
-    score = _score(precision.mean() + means.mean(), plain + gain, len(precision))
+    added = means.mean() if _counts(drawn) else 0.0
+    score = _score(np.clip(precision.mean() + added, 0, 1), plain + gain, len(precision))
     spread = {"gain": round(means.mean(), 6), "gain_std": round(means.std(ddof=1), 6)}
-    return {**score, **spread, "draws": len(drawn), "draw_rows": len(drawn[0])}
+    told = {} if _counts(drawn) else {"gain_counts": False}
+    return {**score, **spread, "draws": len(drawn), "draw_rows": len(drawn[0]), **told}
+
+
+def _counts(drawn: list[np.ndarray]) -> bool:
+    """Whether the gain of balancing, in each row of each draw, is measured well enough to rank by it."""
+    rows = len(drawn[0])
+    if rows >= ENOUGH_DRAWN:
+        return True
+    every = np.concatenate(drawn)
+    # A quarter of a row whose gain is another guards against rows that are all alike; draws share their rows.
+    error = np.sqrt((every.var() + 0.25 / rows) / rows)
+    return bool(abs(every.mean()) > BEYOND_CHANCE * error)
 
 
 def _score(map3: float, resampled: np.ndarray, rows: int) -> dict[str, Any]:
@@ -98,14 +115,17 @@ def _score(map3: float, resampled: np.ndarray, rows: int) -> dict[str, Any]:
 
 
 def enter(source: Source, rows: StackedRows, words: Words, params: Params) -> Iterator[Entry]:
-    """The submissions of a source: unbalanced, and balanced if params give the prior of the test set."""
+    """The submissions of a source: unbalanced, and balanced if params give the prior of the test set.
+
+    A test set with fewer rows than words cannot have each word equally often, so it gets no balanced submission.
+    """
     precision = oof_precision(source, rows.labels)
     test = source.test()
     plain = plain_score(precision, np.random.default_rng([params.seed, BOOTSTRAP]))
     yield Entry(source.name, source, top3(test), plain, None)
-    if params.submit.prior is None:
+    if params.submit.prior is None or len(rows.test) < len(words):
         return
-    most = max(1, len(rows.test) // len(words))
+    most = len(rows.test) // len(words)
     drawn = []
     for seed in range(DRAWS):  # the same draws for every source
         draw = draw_evenly(rows.labels, len(words), most, np.random.default_rng([params.seed, seed]))
@@ -122,7 +142,9 @@ def rank(entries: list[Entry]) -> list[Entry]:
     return sorted(entries, key=lambda entry: (-entry.oof["map3"], entry.name))
 
 
-def in_sample_order(guesses: np.ndarray, test: np.ndarray, sample: np.ndarray) -> tuple[np.ndarray, int]:
+def in_sample_order(
+    guesses: np.ndarray, test: np.ndarray, sample: np.ndarray, num_words: int
+) -> tuple[np.ndarray, int]:
     """Arrange guesses in the order of the sample submission, and fill in guesses for rejected drawings.
 
     A row without a prediction gets the three words that are guessed most often, ties in label order.
@@ -131,6 +153,7 @@ def in_sample_order(guesses: np.ndarray, test: np.ndarray, sample: np.ndarray) -
         guesses: (T, 3) labels.
         test: (T,) key_ids of their rows.
         sample: (N,) key_ids of the sample submission.
+        num_words: how many words there are.
 
     Returns:
         (N, 3) labels, and the number of rows without a prediction.
@@ -143,17 +166,17 @@ def in_sample_order(guesses: np.ndarray, test: np.ndarray, sample: np.ndarray) -
             f"the sample submission lacks key_id {unasked[0]} and {len(unasked) - 1} more of the test drawings, so the "
             f"two files are of different competitions; see data.test and data.sample_submission in params.yaml."
         )
-    arranged = np.tile(_commonest(guesses), (len(sample), 1))
+    arranged = np.tile(_commonest(guesses, num_words), (len(sample), 1))
     order = np.argsort(test)
     predicted = np.isin(sample, test)
     arranged[predicted] = guesses[order[np.searchsorted(test, sample[predicted], sorter=order)]]
     return arranged, int((~predicted).sum())
 
 
-def _commonest(guesses: np.ndarray) -> np.ndarray:
-    """The three most frequent labels among guesses (T, 3); ties in label order."""
-    counts = np.bincount(guesses.ravel(), minlength=GUESSES)
-    return np.argsort(-counts, kind="stable")[:GUESSES]
+def _commonest(guesses: np.ndarray, num_words: int) -> np.ndarray:
+    """The most frequent labels among guesses (T, 3), as many as a row has; ties in label order."""
+    counts = np.bincount(guesses.ravel(), minlength=num_words)
+    return np.argsort(-counts, kind="stable")[: guesses_a_row(num_words)]
 
 
 def write_entry(
@@ -170,7 +193,7 @@ def write_entry(
         words: the words of its labels.
         params: those in force.
     """
-    guesses, missing = in_sample_order(entry.guesses, test, asked)
+    guesses, missing = in_sample_order(entry.guesses, test, asked, len(words))
     file = folder / f"{entry.name}.csv"
     write_submission(file, asked, guesses, words)
     check_submission(file, asked, known_words(params.sample_path))
@@ -229,6 +252,7 @@ def print_ranking(manifests: list[dict[str, Any]]) -> None:
     for known in manifests:
         oof = known["oof"]
         gain = f"{oof['gain']:+.4f} ± {oof['gain_std']:.4f}" if "gain" in oof else ""
+        gain += "" if oof.get("gain_counts", True) else " (chance)"
         table.add_row(
             "★" if known["best_three"] else "", known["name"],
             f"{oof['map3']:.4f}", f"{oof['low']:.4f}–{oof['high']:.4f}", gain,
@@ -240,12 +264,10 @@ def print_ranking(manifests: list[dict[str, Any]]) -> None:
 def write_submissions(params: Params) -> None:
     """The stage: probabilities → submissions, manifests, ranking."""
     words, rows, asked = load_words(places().folds), read_stacked_rows(), sample_key_ids(params.sample_path)
-    if len(words) < GUESSES:
-        raise SketchstackError(
-            f"{places().folds}/words.json has {len(words)} words; three guesses per row need at least three."
-        )
-    if params.submit.prior:
+    if params.submit.prior and len(rows.test) >= len(words):
         check_drawable(rows.labels, words)
+    if params.submit.prior and len(rows.test) < len(words):
+        print(f"No balanced submissions: {len(rows.test)} test drawings cannot show {len(words)} words equally often.")
     sources = list(open_sources(params, words, rows))
     entries = rank([entry for source in sources for entry in enter(source, rows, words, params)])
     with whole_folder(places().submissions) as folder:

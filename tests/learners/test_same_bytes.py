@@ -59,7 +59,7 @@ def test_other_processors_make_the_same_weights(tmp_path):
         arrays["labels"] = batch.labels[:16]
         for number, array in enumerate(batch.inputs if isinstance(batch.inputs, tuple) else (batch.inputs,)):
             arrays[f"{name}/{number}"] = array[:16]
-    np.savez(tmp_path / "batches.npz", **arrays)  # type: ignore[arg-type]  # type: ignore[arg-type]
+    np.savez(tmp_path / "batches.npz", **arrays)  # type: ignore[arg-type]
     command = [sys.executable, "-m", "tests.learners.steps_once", str(tmp_path / "batches.npz")]
     emulated = [["qemu-x86_64", "-cpu", processor, *command] for processor in PROCESSORS]
     running = [

@@ -338,7 +338,7 @@ def test_raw_and_simplified_files_side_by_side_stop_the_stage(tmp_path, odd):
     raw_competition(tmp_path, **plain[odd])
     text = failing_shuffle(tmp_path)
     assert f"{'test_simplified' if odd == 'test' else 'bee'}.csv simplified ones, so only some rows would have" in text
-    assert "Name files of one kind in params.yaml" in text
+    assert "Leave files of one kind there" in text
 
 
 def faulty(kind, key, word, rng):
@@ -566,7 +566,7 @@ def test_the_command_ends_on_bad_input_with_a_paragraph_and_exit_code_1(tmp_path
     paragraph = " ".join(ended.stderr.rpartition("\n\n")[2].split())
     assert paragraph == (
         "Error: data/synthetic/train_simplified/ant.csv, line 2: the word is 'bee', but the file's name says 'ant'; "
-        "rename the file after its word, or fetch it again with `make data`."
+        "rename the file after the word of its rows, or bring back the right file."
     )
 
 

@@ -19,6 +19,8 @@ from pipeline.stacking.metalearners._base import (
     softmax,
 )
 
+LEAST_VARIANCE = 1e-6  # of log probabilities: rows that are all alike, or a single one, have none
+
 
 class MetaLearner(BaseMetaLearner):
     """logits = sum_l t[l] * log P[l]  +  log P @ D  +  b, by softmax.
@@ -99,6 +101,7 @@ def _fitted(
     # Scale t, D and b so that their curvature is about 1, otherwise L-BFGS converges slowly: a word's probability
     # varies by about 1 / num_words, and the prior adds ridge / N.
     variance, prior = float((squares / len(rows) - np.square(means, dtype=np.float64)).mean()), ridge / len(y)
+    variance = max(variance, LEAST_VARIANCE)
     unit_t, unit_D, unit_b = variance**-0.5, (variance / num_words + prior) ** -0.5, (1 / num_words + prior) ** -0.5
     t = torch.full((num_learners,), 1 / num_learners / unit_t, requires_grad=True)
     D = torch.zeros(len(means), num_words, requires_grad=True)

@@ -34,6 +34,8 @@ class MetaLearner(BaseMetaLearner):
     - The trees start from the logits of the geometric mean and add to them. The loss is -log softmax(score of the true
       word) over a drawing's candidates: the conditional logit of McFadden (1974), also the listwise loss of ListNet
       (Cao et al., 2007, https://doi.org/10.1145/1273496.1273513).
+    - Without a feature that can split the candidates into leaves of `min_rows`, nothing is fitted: the prediction is
+      the geometric mean.
     - The total probability of the candidates is that of the geometric mean; other words keep their probabilities.
 
     Args:
@@ -73,18 +75,16 @@ class MetaLearner(BaseMetaLearner):
         choices = Choices(
             *map(np.concatenate, zip(*(self._choices(P[at], labels[at], facts[at]) for at in some), strict=True))
         )
-        if not len(choices.true):
+        settings = {
+            "learning_rate": self.learning_rate, "num_leaves": self.leaves,
+            "min_data_in_leaf": self.min_rows, "min_sum_hessian_in_leaf": CURVATURE, "lambda_l2": CURVATURE,
+            "deterministic": True, "force_row_wise": True, "seed": 0, "verbosity": -1, "num_threads": _threads(),
+        }  # fmt: skip
+        data = lightgbm.Dataset(choices.features, choices.true, init_score=choices.logits, params=dict(settings))
+        if not len(choices.true) or not _splits(data):
             return {"trees": np.empty(0, np.uint8)}
-        data = lightgbm.Dataset(choices.features, choices.true, init_score=choices.logits)
-        objective = _objective(choices.true, choices.sizes)
-        booster = lightgbm.train(
-            {
-                "objective": objective, "learning_rate": self.learning_rate, "num_leaves": self.leaves,
-                "min_data_in_leaf": self.min_rows, "min_sum_hessian_in_leaf": CURVATURE, "lambda_l2": CURVATURE,
-                "deterministic": True, "force_row_wise": True, "seed": 0, "verbosity": -1, "num_threads": _threads(),
-            },
-            data, num_boost_round=self.trees,
-        )  # fmt: skip
+        settings["objective"] = _objective(choices.true, choices.sizes)
+        booster = lightgbm.train(settings, data, num_boost_round=self.trees)
         return {"trees": np.frombuffer(booster.model_to_string().encode(), np.uint8)}
 
     def combine(self, P: np.ndarray, facts: np.ndarray) -> np.ndarray:
@@ -194,6 +194,12 @@ def _objective(true: np.ndarray, sizes: np.ndarray) -> Any:
         return share - true, np.maximum(share * (1 - share), 1e-6)
 
     return objective
+
+
+def _splits(data: Any) -> bool:
+    """Whether some feature can split LightGBM's rows into two leaves: it stops with an error where none can."""
+    data.construct()
+    return any(data.feature_num_bin(feature) > 1 for feature in range(data.num_feature()))
 
 
 def _lightgbm() -> Any:
