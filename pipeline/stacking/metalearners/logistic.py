@@ -19,7 +19,6 @@ from pipeline.stacking.metalearners._base import (
     softmax,
 )
 
-
 LEAST_VARIANCE = 1e-6  # of log probabilities: rows that are all alike, or a single one, have none
 
 
