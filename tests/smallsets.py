@@ -1,4 +1,4 @@
-"""Small competitions of invented words: raw files with chosen oddities, params for tiny networks, and a run of the stages."""
+"""Small competitions of invented words: raw files with chosen oddities, tiny networks, and a run of the stages."""
 
 from __future__ import annotations
 
@@ -76,9 +76,9 @@ def write(small: Small, home: Path) -> None:
             params["learners"][name][block] |= values
         params["learners"][name]["training"] |= {"epochs": 1, "batch_size": 16}
     for name, value in small.params.items():
-        *blocks, last = name.split(".")
+        *above, last = name.split(".")
         inner = params
-        for block in blocks:
+        for block in above:
             inner = inner[block]
         inner[last] = value
     (home / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False, allow_unicode=True), encoding="utf-8")
@@ -100,8 +100,8 @@ def write(small: Small, home: Path) -> None:
     names, asked = [word.replace(" ", "_") for word in small.words], [row["key_id"] for row in tests]
     _write_csv(raw / "sample_submission.csv", ["key_id", "word"], [[key, " ".join(names[:3])] for key in asked])
     if small.labels:
-        rows = [[key, names[label]] for key, label in zip(asked, shown, strict=True)]
-        _write_csv(raw / "test_labels.csv", ["key_id", "word"], rows)
+        true = [[key, names[label]] for key, label in zip(asked, shown, strict=True)]
+        _write_csv(raw / "test_labels.csv", ["key_id", "word"], true)
 
 
 def _drawings(
@@ -112,9 +112,8 @@ def _drawings(
     while made < count:
         corners, size = 3 + number % 5, 120 - 25 * (number // 5 % 4)
         turns = np.linspace(0, 2 * np.pi, corners + 1)
-        axes = [
-            (128 + size * of(turns) + rng.normal(0, 6, corners + 1)).clip(0, 255).astype(int) for of in (np.cos, np.sin)
-        ]
+        shaky = (size * of(turns) + rng.normal(128, 6, corners + 1) for of in (np.cos, np.sin))
+        axes = [axis.clip(0, 255).astype(int) for axis in shaky]
         strokes = [[axis.tolist() for axis in axes], [[5, 250], [int(rng.integers(256)), 5]]]
         if homes is not None and _home(strokes, small.folds) not in homes:
             continue
@@ -137,9 +136,8 @@ def _row(small: Small, key_id: int, word: str, strokes: Strokes) -> dict[str, ob
 
 def _write_rows(place: Path, ndjson: bool, rows: list[dict[str, object]]) -> None:
     if ndjson:
-        lines = [
-            json.dumps(row | {"key_id": str(row["key_id"]), "drawing": json.loads(str(row["drawing"]))}) for row in rows
-        ]
+        taken = [row | {"key_id": str(row["key_id"]), "drawing": json.loads(str(row["drawing"]))} for row in rows]
+        lines = [json.dumps(row) for row in taken]
         Path(f"{place}.ndjson").write_text("\n".join([*lines, ""]), encoding="utf-8")
     else:
         _write_csv(Path(f"{place}.csv"), list(rows[0]), [list(row.values()) for row in rows])

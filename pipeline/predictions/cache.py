@@ -200,6 +200,28 @@ def read_learner(name: str, params: Params, words: Words, base: Path | None = No
     return LearnerPredictions(name, tuple(folds))
 
 
+def check_cached_words(labels: np.ndarray, folds: np.ndarray, words: Words) -> None:
+    """Refuse cached rows of which a word's are all in one fold: nothing could be fitted without this fold.
+
+    Args:
+        labels: (N,) of the rows that learners cache.
+        folds: (N,) their folds.
+        words: of the labels.
+
+    Raises:
+        SketchstackError: names the word and the fold.
+    """
+    for held_out in np.unique(folds):
+        missing = np.setdiff1d(np.arange(len(words)), labels[folds != held_out])
+        if len(missing):
+            more = f" (and of {len(missing) - 1} more words)" if len(missing) > 1 else ""
+            raise SketchstackError(
+                f"{places().folds}: the cached rows of {words.names[missing[0]]!r}{more} are all in fold {held_out}, "
+                f"so nothing can be fitted without it. Raise oof.max_rows in params.yaml, or add drawings of the word and "
+                f"run `dvc repro`."
+            )
+
+
 def cached_share(fold_rows: int, params: Params) -> int:
     """The number of rows of a fold (the first in shard order) to cache: an equal share of `oof.max_rows` per fold."""
     return min(fold_rows, params.oof.max_rows // len(params.folds))

@@ -204,8 +204,8 @@ def check_every_word(words: Words, counts: np.ndarray, reads: Sequence[Read]) ->
         raise SketchstackError(
             f"{read.file} leaves the word {words.names[label]!r} with {counts[:, label].sum()} rows "
             f"({read.rows} read, see {rejects_copy()} for those rejected), too few to have some whichever fold is "
-            "held out; "
-            "add drawings of it, or name the words to keep in shuffle.words."
+            "held out: it needs two different drawings at least, as copies of a drawing share a fold. Add drawings of "
+            "it, or name the words to keep in shuffle.words."
         )
 
 

@@ -13,7 +13,7 @@ from pipeline.drawings.words import Words
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.foundation.places import places
-from pipeline.predictions.cache import cached_share
+from pipeline.predictions.cache import cached_share, check_cached_words
 from pipeline.stacking.metalearners._base import FACTS
 
 
@@ -92,11 +92,4 @@ def check_rows(rows: Rows, words: Words) -> None:
             f"params.yaml, folds: {len(rows.fold_numbers)} are too few to stack. To score the SuperLearner on a fold, "
             f"it is fitted on the other folds, which it splits again: write at least three, such as [0, 1, 2]."
         )
-    for held_out in rows.fold_numbers:
-        missing = np.setdiff1d(np.arange(len(words)), rows.labels[rows.folds != held_out])
-        if len(missing):
-            raise SketchstackError(
-                f"folds/: the cached rows of {words.names[missing[0]]!r} (and {len(missing) - 1} more words) are all "
-                f"in fold {held_out}, so nothing can be fitted without it. Raise oof.max_rows in params.yaml, or add "
-                f"drawings of the word and run `dvc repro`."
-            )
+    check_cached_words(rows.labels, rows.folds, words)

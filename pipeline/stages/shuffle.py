@@ -28,6 +28,7 @@ from pipeline.raw.folds import (
 from pipeline.raw.listing import chosen_files, list_training, test_file, told_not_read
 from pipeline.raw.readers import check_alike, read_files
 from pipeline.raw.spill import Parts
+from pipeline.raw.spread import is_spread, spread
 
 TOO_LARGE = "make room there, or name fewer words in shuffle.words of params.yaml"
 LESS_MEMORY = "lower threads in params.yaml, each of which holds a block of rows, or raise shuffle.shards"
@@ -58,6 +59,8 @@ def shuffle(params: Params) -> None:
         check_counts(rows_in, rows_out, reasons, params.shuffle.max_rejected, folder / "rejects.csv")
         if len(corrected):
             print(f"{len(corrected):,} rows changed or dropped by {CORRECTIONS}", flush=True)
+        if not is_spread(counts):
+            counts = spread(folder, counts, params.shuffle.shards)
         check_every_word(words, counts, reads)
         words.save(folder / "words.json", words_of_hashed_ids(files))
         write_summary(folder, words, counts, test_rows, reasons)

@@ -7,13 +7,14 @@ import argparse
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.memory import watched
 from pipeline.foundation.params import Params, load_params
-from pipeline.training.fitting import fit_and_predict, less_memory, open_folds, others, ready_learner
+from pipeline.training.fitting import check_stackable, fit_and_predict, less_memory, open_folds, others, ready_learner
 
 
 def train(params: Params, name: str, held_out: int) -> None:
     """Fit learner `name` on all folds except `held_out`; cache its predictions in models/<profile>/base/<name>/."""
     with watched(f"train {name} {held_out}", less_memory(name)):
         learner = ready_learner(params, name, held_out)
+        check_stackable(params)
         fit_and_predict(learner, open_folds(others(params.folds, held_out)), params, name, held_out)
 
 

@@ -17,7 +17,6 @@ from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.foundation.spreadsheets import rounded, why_unknown
-from pipeline.predictions.metrics import GUESSES
 from pipeline.raw.columns import parsed_key_id, written_ids
 from pipeline.raw.corrections import CORRECTIONS, corrections_of, read_corrections
 from pipeline.raw.files import RawFile, blocks, layout_of
@@ -88,7 +87,7 @@ def check_words(files: Iterable[RawFile]) -> None:
         files: the training files, one or more for each word.
 
     Raises:
-        SketchstackError: a word has a character that separates words or fields, or there are fewer than three words.
+        SketchstackError: a word has a character that separates words or fields.
     """
     found = {str(file.word): file for file in files}
     for word, file in found.items():
@@ -98,11 +97,6 @@ def check_words(files: Iterable[RawFile]) -> None:
                 f"a CSV of words separated by one blank (a blank inside a word is written as _). Rename the file and "
                 f"the word in its rows."
             )
-    if len(found) < GUESSES:
-        raise SketchstackError(
-            f"there are {len(found)} words ({', '.join(found)}), but a submission has {GUESSES} different guesses in "
-            f"each row; add files of other words, or name at least {GUESSES} in shuffle.words of params.yaml."
-        )
 
 
 def _unfit(word: str) -> str:

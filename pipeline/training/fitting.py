@@ -7,6 +7,7 @@ A base learner of the first round has its learner's name. One of the second roun
 from __future__ import annotations
 
 import csv
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from pipeline.drawings.encodings import set_threads
 from pipeline.drawings.shards import SUMMARY, TEST, Shards, open_shards
 from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import alone, file_hash, whole_file, whole_folder
+from pipeline.foundation.contents import intact
 from pipeline.foundation.disk import check_space
 from pipeline.foundation.environment import versions
 from pipeline.foundation.errors import SketchstackError
@@ -26,7 +28,7 @@ from pipeline.foundation.logs import luxury, note
 from pipeline.foundation.params import Params, learner_of
 from pipeline.foundation.places import places
 from pipeline.learners._base import EpochRow, Learner, load_learner
-from pipeline.predictions.cache import cached_share, model_folder, write_predictions
+from pipeline.predictions.cache import cached_share, check_cached_words, model_folder, write_predictions
 from pipeline.training.checkpoints import Checkpoint
 
 LIBRARIES = ("keras", "numba", "numpy", "tensorflow", "tensorflow-cpu", "torch")  # that a step depends on, if installed
@@ -55,6 +57,20 @@ def less_memory(name: str) -> str:
 def open_folds(folds: list[int]) -> Shards:
     """The drawings of some folds."""
     return open_shards([places().folds / f"fold{fold}" for fold in folds])
+
+
+def check_stackable(params: Params) -> None:
+    """Refuse, before any training, an `oof.max_rows` of which the stack could not be fitted.
+
+    Raises:
+        SketchstackError: names a word whose cached rows are all in one fold.
+    """
+    rows_out = json.loads(intact(places().folds / SUMMARY).read_text(encoding="utf-8"))["rows_out"]
+    sizes = [rows_out[f"fold{fold}"] for fold in params.folds]
+    shares = [cached_share(size, params) for size in sizes]
+    if sizes != shares:  # else all rows are cached, which the shuffle has checked
+        labels = [open_folds([fold]).word[:share] for fold, share in zip(params.folds, shares, strict=True)]
+        check_cached_words(np.concatenate(labels), np.repeat(params.folds, shares), load_words(places().folds))
 
 
 def ready_learner(params: Params, learner: str, held_out: int) -> Learner:
