@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -16,7 +17,6 @@ import yaml
 from pipeline.drawings.copies import point_hashes
 from pipeline.drawings.shards import Shard, Shards
 from pipeline.foundation.params import load_params
-from pipeline.foundation.places import places
 from pipeline.stages import pseudo, report, score, shuffle, stack, submit, train
 from tests.conftest import ROOT, run_main
 
@@ -37,7 +37,7 @@ class Small:
         words: number of drawings of each word.
         test: number of test drawings.
         folds: number of folds.
-        homes: word → the folds that its drawings may hash to; any by default.
+        homes: word → the folds that its drawings hash to, one after the other and again; any by default.
         ndjson: training files as Google writes them, instead of Kaggle's CSV.
         timed: raw drawings, with a time for each point.
         recognized: what the game says of each drawing.
@@ -87,11 +87,11 @@ def write(small: Small, home: Path) -> None:
     (raw / params["data"]["train"]).mkdir(parents=True)
     rng, key_ids = np.random.default_rng(len(small.words)), iter(range(10**15, 10**16, 7))
     for number, (word, count) in enumerate(small.words.items()):
-        drawn = list(_drawings(small, rng, number, small.homes.get(word), count))
+        drawn = list(_drawings(small, rng, number, small.homes.get(word, ()), count))
         rows = [_row(small, next(key_ids), word, strokes) for strokes in drawn for _ in range(small.copies)]
         _write_rows(raw / params["data"]["train"] / word, small.ndjson, rows)
     shown = [int(label) for label in rng.integers(0, len(small.words), small.test)]
-    drawn = [strokes for label in shown for strokes in _drawings(small, rng, label, None, 1)]
+    drawn = [strokes for label in shown for strokes in _drawings(small, rng, label, (), 1)]
     if small.same_test:
         drawn = drawn[:1] * len(drawn)
     tests = [_row(small, next(key_ids), "", strokes) for strokes in drawn]
@@ -105,7 +105,7 @@ def write(small: Small, home: Path) -> None:
 
 
 def _drawings(
-    small: Small, rng: np.random.Generator, number: int, homes: tuple[int, ...] | None, count: int
+    small: Small, rng: np.random.Generator, number: int, homes: tuple[int, ...], count: int
 ) -> Iterator[Strokes]:
     """Shaky polygons of a word, which differs from other words in corners and size, that hash to the given folds."""
     made = 0
@@ -115,7 +115,7 @@ def _drawings(
         shaky = (size * of(turns) + rng.normal(128, 6, corners + 1) for of in (np.cos, np.sin))
         axes = [axis.clip(0, 255).astype(int) for axis in shaky]
         strokes = [[axis.tolist() for axis in axes], [[5, 250], [int(rng.integers(256)), 5]]]
-        if homes is not None and _home(strokes, small.folds) not in homes:
+        if homes and _home(strokes, small.folds) != homes[made % len(homes)]:
             continue
         made += 1
         yield strokes
@@ -148,31 +148,19 @@ def _write_csv(place: Path, header: list[str], rows: list[list[object]]) -> None
         csv.writer(file, lineterminator="\n").writerows([header, *rows])
 
 
+def stages(home: Path) -> Iterator[tuple[ModuleType, tuple[object, ...]]]:
+    """The stages of a competition in the order of dvc.yaml, each with its arguments."""
+    params = load_params(home / "params.yaml")
+    yield shuffle, ()
+    for stage, learners in ((train, params.ensemble), (pseudo, params.pseudo.learners)):
+        yield from ((stage, (name, fold)) for name in learners for fold in params.folds)
+    yield from ((stage, ()) for stage in (stack, submit, score, report))
+
+
 def run_stages(home: Path) -> None:
-    """Run all stages of a competition, as dvc.yaml has them, in this process."""
+    """Run all stages of a competition in this process: learners of one framework."""
     with contextlib.chdir(home), pytest.MonkeyPatch.context() as patch:
         for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
             patch.setenv(name, "2")  # stages set them; this puts them back afterwards
-        params = load_params()
-        run_main(shuffle)
-        for stage, learners in ((train, params.ensemble), (pseudo, params.pseudo.learners)):
-            for name in learners:
-                for fold in params.folds:
-                    run_main(stage, name, fold)
-        for stage in (stack, submit, score, report):
-            run_main(stage)
-
-
-def folds_folder(home: Path) -> Path:
-    """The folds of a competition."""
-    with contextlib.chdir(home):
-        return home / places().folds
-
-
-def main() -> None:
-    """Run the stages of the competition in the working directory."""
-    run_stages(Path.cwd())
-
-
-if __name__ == "__main__":
-    main()
+        for stage, arguments in stages(home):
+            run_main(stage, *arguments)

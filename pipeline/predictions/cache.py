@@ -217,8 +217,8 @@ def check_cached_words(labels: np.ndarray, folds: np.ndarray, words: Words) -> N
             more = f" (and of {len(missing) - 1} more words)" if len(missing) > 1 else ""
             raise SketchstackError(
                 f"{places().folds}: the cached rows of {words.names[missing[0]]!r}{more} are all in fold {held_out}, "
-                f"so nothing can be fitted without it. Raise oof.max_rows in params.yaml, or add drawings of the word and "
-                f"run `dvc repro`."
+                f"so nothing can be fitted without it. Raise oof.max_rows in params.yaml, or add drawings of the word "
+                f"and run `dvc repro`."
             )
 
 

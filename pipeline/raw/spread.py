@@ -119,7 +119,7 @@ def _move(paths: list[Path], hashes: list[np.ndarray], moved: np.ndarray, to: np
             fold = int(to[np.searchsorted(moved, own[row])])
             coming[fold * shards + place % shards].append(table.slice(row, 1))
     for place in sorted({*tables, *coming}):
-        kept = tables.get(place) or _read(paths[place])
+        kept = tables[place] if place in tables else _read(paths[place])
         write_shard(paths[place], pa.concat_tables([kept, *coming[place]]).unify_dictionaries())
 
 

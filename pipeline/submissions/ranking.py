@@ -94,8 +94,11 @@ def balanced_score(precision: np.ndarray, drawn: list[np.ndarray], rng: np.rando
     added = means.mean() if _counts(drawn) else 0.0
     score = _score(np.clip(precision.mean() + added, 0, 1), plain + gain, len(precision))
     spread = {"gain": round(means.mean(), 6), "gain_std": round(means.std(ddof=1), 6)}
-    told = {} if _counts(drawn) else {"gain_counts": False}
-    return {**score, **spread, "draws": len(drawn), "draw_rows": len(drawn[0]), **told}
+    found = {**score, **spread, "draws": len(drawn), "draw_rows": len(drawn[0])}
+    if not _counts(drawn):  # the interval has the gain, and so may miss the score without it
+        found |= {"low": min(found["low"], found["map3"]), "high": max(found["high"], found["map3"])}
+        found["gain_counts"] = False
+    return found
 
 
 def _counts(drawn: list[np.ndarray]) -> bool:

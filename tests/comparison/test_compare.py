@@ -235,3 +235,16 @@ def test_revisions_and_recorded_submissions_come_from_dvc(run, capsys):
 
 def test_names_are_those_of_the_run_in_the_working_directory(run):
     assert candidates.names_here() == ["lstm", "ranker", "super_learner"]
+
+
+@pytest.mark.parametrize("rows", [2, 3, 4, 9])
+def test_two_words_and_few_rows_are_compared_within_the_range_of_a_difference(rows):
+    labels = np.arange(rows) % 2
+    wrong, right = (np.stack([first, 1 - first], axis=1) for first in (1 - labels, labels))
+    words, key_ids, folds = Words(("ant", "bee")), np.arange(rows), np.arange(rows) % 3
+    found = compare(
+        *(Candidate(name, each, key_ids, labels, folds, words) for name, each in (("a", wrong), ("b", right)))
+    )
+    assert found.map3 == {"a": 0.5, "b": 1.0}
+    assert (found.low, found.high) == (0.5, 0.5)
+    assert compare(*(Candidate(n, e, key_ids, labels, folds, words) for n, e in (("a", right), ("b", wrong)))).low >= -1

@@ -98,3 +98,13 @@ def test_a_memory_map_read_in_chunks_gives_what_the_whole_gives(tmp_path, monkey
     monkeypatch.setattr(metrics, "CHUNK", 8)
     in_chunks = top3(np.load(tmp_path / "oof.npy", mmap_mode="r"))
     np.testing.assert_array_equal(in_chunks, np.argsort(-probabilities.astype(float), axis=1, kind="stable")[:, :3])
+
+
+def test_of_two_words_both_are_guessed_and_a_second_guess_is_worth_half():
+    probabilities = np.array([[0.7, 0.3], [0.4, 0.6], [0.5, 0.5]])
+    assert top3(probabilities).tolist() == [[0, 1], [1, 0], [0, 1]]
+    assert scores(probabilities, np.array([0, 0, 1]))["map3"] == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+
+
+def test_of_one_word_there_is_one_guess():
+    assert top3(np.ones((2, 1))).tolist() == [[0], [0]]

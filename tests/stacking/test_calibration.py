@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.calibration import CalibratedClassifierCV
@@ -108,3 +110,17 @@ def test_no_more_rows_are_looked_at_than_it_takes():
 
     temperatures(look_up, np.arange(len(labels)), rows_of(labels))
     assert sum(counted) <= 3 * MOST_ROWS
+
+
+@pytest.mark.parametrize("sizes", [(1, 40, 40), (1, 1, 1), (19, 2, 60), (3, 3, 3), (40, 1, 1)])
+def test_a_fold_of_few_rows_has_the_temperature_of_all(sizes):
+    P, labels = honest(sum(sizes))
+    rows = replace(rows_of(labels), folds=np.repeat(np.arange(3), sizes).astype(np.int8))
+    spoiled = scaled(P, 0.3)
+    found = temperatures(lambda positions: spoiled[positions], np.arange(sum(sizes)), rows)
+    assert np.isfinite(found.by_row).all()
+    if found.used:
+        for fold, size in enumerate(sizes):
+            assert (found.by_row[: sum(sizes)][rows.folds == fold] == np.float32(found.temperature)).all() == (
+                size < 20
+            )

@@ -268,3 +268,33 @@ def test_a_digest_knows_sets_of_rows_whatever_their_order():
     moved = key_ids.copy()
     moved[:2] += [1, -1]
     assert rows_digest(moved) != digest
+
+
+@pytest.mark.parametrize("sizes", [(1, 20, 20), (1, 300, 300), (2, 3, 4), (13, 200, 200), (1, 1, 1), (8, 1000, 1)])
+@pytest.mark.parametrize("own", [0.0, 1.0])
+def test_a_fold_of_few_rows_does_not_stand_out(sizes, own):
+    random = np.random.default_rng(0)
+    precisions = [
+        np.full(sizes[0], own),
+        *((random.random(size) < abs(own - 0.95)).astype(float) for size in sizes[1:]),
+    ]
+    leaks._check_scores("gru", FOLDS, precisions)
+
+
+def test_a_fold_of_forty_rows_that_a_model_saw_stands_out():
+    random = np.random.default_rng(0)
+    precisions = [np.ones(40), *((random.random(400) < 0.3).astype(float) for _ in range(2))]
+    with pytest.raises(leaks.LeakError, match="fold_stands_out: gru, fold 0"):
+        leaks._check_scores("gru", FOLDS, precisions)
+
+
+@pytest.mark.parametrize(
+    ("rows", "drawings", "refused"), [(1, 1, False), (8, 1, False), (8, 8, False), (400, 2, False), (400, 400, True)]
+)
+def test_the_same_prediction_is_refused_only_for_many_different_drawings(rows, drawings, refused):
+    check = lambda: leaks._check_numbers("gru", np.full((rows, 2), 0.5), np.arange(rows), lambda: drawings, "Mend it.")  # noqa: E731
+    if refused:
+        with pytest.raises(leaks.LeakError, match=r"constant: gru.* training\.epochs"):
+            check()
+    else:
+        check()

@@ -346,3 +346,33 @@ def test_where_the_system_has_no_libgomp_the_ranker_takes_torch_s():
         [sys.executable, "-c", WITHOUT_LIBGOMP], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert shown.stdout == "lightgbm True\n", shown.stderr
+
+
+FEW = [(1, 2, 1), (2, 2, 3), (5, 3, 2), (9, 30, 2), (40, 5, 2)]  # rows, words, learners
+
+
+@pytest.mark.parametrize("name", available())
+@pytest.mark.parametrize("shape", FEW)
+@pytest.mark.parametrize("alike", [False, True])
+def test_a_metalearner_fits_on_few_rows_even_if_all_are_alike(name, shape, alike):
+    rows, num_words, learners = shape
+    rng = np.random.default_rng(rows)
+    P = rng.dirichlet(np.ones(num_words), (rows, learners)).astype(np.float32)
+    P = np.repeat(P[:1], rows, axis=0) if alike else P
+    block = yaml.safe_load((ROOT / "profiles" / "synthetic.yaml").read_text())["stack"]["params"][name]
+    model = load_metalearner(name, num_words, block)
+    found = model.fit(with_facts(P), rng.integers(0, num_words, rows)).predict_proba(with_facts(P))
+    assert found.shape == (rows, num_words)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-4)
+    if model.learner_weights is not None:
+        assert np.isfinite(model.learner_weights).all()
+
+
+@pytest.mark.parametrize("rows", [1, 20, 39])
+def test_a_ranker_whose_rows_cannot_be_split_is_the_geometric_mean(rows):
+    P = np.random.default_rng(rows).dirichlet(np.ones(5), (rows, 2)).astype(np.float32)
+    labels = np.arange(rows) % 5
+    block = yaml.safe_load((ROOT / "profiles" / "synthetic.yaml").read_text())["stack"]["params"]["ranker"]
+    ranker = load_metalearner("ranker", 5, block).fit(with_facts(P), labels)
+    geometric = load_metalearner("geometric_mean", 5, {}).fit(with_facts(P), labels)
+    np.testing.assert_allclose(ranker.predict_proba(with_facts(P)), geometric.predict_proba(with_facts(P)), rtol=1e-6)

@@ -18,6 +18,7 @@ from pipeline.submissions.balance import (
     uniform,
     whole_counts,
 )
+from pipeline.submissions.ranking import balanced_score
 
 
 def softmax(logits):
@@ -140,3 +141,31 @@ def test_the_first_guess_is_the_assigned_one_and_the_others_the_likeliest_of_the
     for row, (one, two, three) in zip(scaled, found.best.tolist(), strict=True):
         rest = [word for word in np.argsort(-row) if word != one]
         assert [two, three] == rest[:2]
+
+
+def rows_of_gains(rows: int, gain: float, spread: float = 0.3) -> list[np.ndarray]:
+    return [np.random.default_rng(seed).normal(gain, spread, rows).clip(-1, 1) for seed in range(5)]
+
+
+@pytest.mark.parametrize(("rows", "gain"), [(1, 0.5), (2, 0.3), (8, 0.1), (8, -0.1), (60, 0.05), (300, 0.01)])
+def test_a_gain_that_chance_explains_is_told_and_not_added(rows, gain):
+    precision = np.random.default_rng(0).choice([0, 1 / 2, 1], 90)
+    score = balanced_score(precision, rows_of_gains(rows, gain), np.random.default_rng(0))
+    assert score["map3"] == pytest.approx(precision.mean(), abs=1e-6)
+    assert score["gain_counts"] is False
+    assert 0 <= score["low"] <= score["map3"] <= score["high"] <= 1
+
+
+@pytest.mark.parametrize(("rows", "gain"), [(1000, 0.001), (1800, 0.002), (300, 0.3), (5000, -0.01)])
+def test_a_gain_of_enough_rows_or_beyond_chance_is_added(rows, gain):
+    precision = np.random.default_rng(0).choice([0, 1 / 2, 1], 90)
+    score = balanced_score(precision, rows_of_gains(rows, gain), np.random.default_rng(0))
+    assert score["map3"] == pytest.approx(precision.mean() + score["gain"], abs=2e-6)
+    assert "gain_counts" not in score
+
+
+@pytest.mark.parametrize("rows", [1, 4, 2000])
+def test_a_score_with_its_gain_and_its_interval_stay_in_range(rows):
+    for precision, gain in ((np.ones(30), 0.4), (np.zeros(30), -0.4)):
+        score = balanced_score(precision, rows_of_gains(rows, gain), np.random.default_rng(0))
+        assert 0 <= score["low"] <= score["map3"] <= score["high"] <= 1

@@ -176,7 +176,8 @@ def test_a_manifest_holds_scores_hashes_and_params(finished):
     plain = map_at_3(top3(oof), labels)
     assert manifests(finished)["alpha"]["oof"]["map3"] == pytest.approx(plain, abs=1e-6)
     score = manifest["oof"]
-    assert score["map3"] == pytest.approx(plain + score["gain"], abs=2e-6)
+    assert score["map3"] == pytest.approx(plain, abs=2e-6)  # chance explains the gain on so few rows
+    assert score["gain_counts"] is False
     assert score["low"] < score["map3"] < score["high"]
     assert score["gain_std"] > 0
     assert score["draw_rows"] == 6 * min(np.bincount(labels).min(), TEST_ROWS // 6)

@@ -105,4 +105,7 @@ def _fitted(true: np.ndarray, group: np.ndarray, sums: np.ndarray, start: np.nda
         objective, start.ravel(), jac=True, method="L-BFGS-B", bounds=[(0, None)] * start.size,
         options={"ftol": 1e-12, "gtol": 1e-7, "maxiter": 500},
     ).x  # fmt: skip
-    return found.reshape(start.shape)
+    found = found.reshape(start.shape)
+    unused = ~found.any(axis=1)  # groups of words without rows, which can only take from the others
+    found[unused] = start[unused]
+    return found
