@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -66,7 +67,7 @@ def chaos(scratch: Path, kinds: Sequence[str], share: float, seed: int, only: st
     print(f"an undisturbed run takes {finished_project(project):.0f} s", flush=True)
     found = []
     for plan in planned(project, kinds, share, seed):
-        if only not in plan.name:
+        if not re.search(only, plan.name):
             continue
         found.append(tried(plan, scratch))
         tell(found[-1])

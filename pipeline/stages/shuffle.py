@@ -7,16 +7,18 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pipeline.drawings.words import Words
 from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.contents import seal
 from pipeline.foundation.disk import check_space
 from pipeline.foundation.errors import one_paragraph_errors
-from pipeline.foundation.logs import note
+from pipeline.foundation.logs import note, noted
 from pipeline.foundation.memory import watched
 from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
 from pipeline.raw.corrections import CORRECTIONS, check_found, corrections_of
 from pipeline.raw.files import layout_of, least_written, words_of_hashed_ids
+from pipeline.raw.folder import listed
 from pipeline.raw.folds import (
     check_counts,
     check_every_word,
@@ -66,6 +68,18 @@ def shuffle(params: Params) -> None:
         write_summary(folder, words, counts, test_rows, reasons)
         seal(folder, folder.glob("*.*"))  # the summary has the hashes of the shards
     note(places().logs / "shuffle.json", {"seconds": round(time.monotonic() - start, 3)})
+    tell_words(words)
+
+
+def tell_words(words: Words) -> None:
+    """Say which words came or went since the last shuffle: the file of one may have been lost."""
+    log = places().logs / "words.json"
+    former = noted(log).get("words")
+    if isinstance(former, list):
+        for what, names in (("gone", set(former) - set(words.names)), ("new", set(words.names) - set(former))):
+            if names:
+                print(f"words that are {what} since the last shuffle: {listed(sorted(names))}", flush=True)
+    note(log, {"words": words.names})
 
 
 @one_paragraph_errors
