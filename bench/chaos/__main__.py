@@ -138,7 +138,7 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)} (all)")
     parser.add_argument("--share", type=float, default=1.0, help="of the tries (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="draws moments, signals and files (%(default)s)")
-    parser.add_argument("--only", default="", help="tries whose name has this text")
+    parser.add_argument("--only", default="", help="tries whose name matches this regular expression")
     parser.add_argument("--scratch", type=Path, help="a folder with two gigabytes to spare (the system's)")
     asked = parser.parse_args()
     if unknown := set(asked.kinds) - set(KINDS):
