@@ -121,6 +121,5 @@ def test_a_fold_of_few_rows_has_the_temperature_of_all(sizes):
     assert np.isfinite(found.by_row).all()
     if found.used:
         for fold, size in enumerate(sizes):
-            assert (found.by_row[: sum(sizes)][rows.folds == fold] == np.float32(found.temperature)).all() == (
-                size < 20
-            )
+            own = found.by_row[: sum(sizes)][rows.folds == fold]
+            assert (own == np.float32(found.temperature)).all() == (size < 20)

@@ -288,13 +288,14 @@ def test_a_fold_of_forty_rows_that_a_model_saw_stands_out():
         leaks._check_scores("gru", FOLDS, precisions)
 
 
-@pytest.mark.parametrize(
-    ("rows", "drawings", "refused"), [(1, 1, False), (8, 1, False), (8, 8, False), (400, 2, False), (400, 400, True)]
-)
+ALIKE = [(1, 1, False), (8, 1, False), (8, 8, False), (400, 2, False), (400, 400, True)]
+
+
+@pytest.mark.parametrize(("rows", "drawings", "refused"), ALIKE)
 def test_the_same_prediction_is_refused_only_for_many_different_drawings(rows, drawings, refused):
-    check = lambda: leaks._check_numbers("gru", np.full((rows, 2), 0.5), np.arange(rows), lambda: drawings, "Mend it.")  # noqa: E731
+    given = np.full((rows, 2), 0.5), np.arange(rows), lambda: drawings, "Train it again."
     if refused:
         with pytest.raises(leaks.LeakError, match=r"constant: gru.* training\.epochs"):
-            check()
+            leaks._check_numbers("gru", *given)
     else:
-        check()
+        leaks._check_numbers("gru", *given)
