@@ -9,7 +9,7 @@ from pathlib import Path as _Path
 from typing import Any as _Any
 
 # What makes one set of bytes on every x86-64 processor with AVX2: the libraries compute with these instructions alone,
-# whichever newer ones the processor has. They read this when they load. See "On other processors" in docs/submissions.md.
+# whichever newer ones the processor has. They read this when they load: see docs/submissions.md, On other processors.
 _SAME_BYTES = {
     "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
     "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions and recurrent networks of torch and TensorFlow
