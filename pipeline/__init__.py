@@ -17,6 +17,7 @@ _SAME_BYTES = {
     "OPENBLAS_CORETYPE": "Haswell",  # matrix products of NumPy and SciPy
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # exp, log and the like of NumPy
 }
+_ADDRESS_SPACE = 4e9  # bytes; much of it is never used
 _LIBRARIES = ("pydantic", "numba", "click", "rich", "tqdm")  # that tell this project's environment from others
 
 
@@ -34,6 +35,32 @@ def _in_one_line(kind: type[BaseException], error: BaseException, trace: object)
         _sys.__excepthook__(kind, error, trace)  # type: ignore[arg-type]
 
 
+def _open_closed_streams() -> None:
+    """Let output that is closed (`2>&-`) go nowhere: else a file that is opened next gets its number, and its text."""
+    for number, name in ((1, "stdout"), (2, "stderr")):
+        if getattr(_sys, name) is None:
+            nowhere = _os.open(_os.devnull, _os.O_WRONLY)
+            if nowhere != number:
+                _os.dup2(nowhere, number)
+                _os.close(nowhere)
+            setattr(_sys, name, _os.fdopen(number, "w", closefd=False))
+
+
+def _check_address_space() -> None:
+    """Refuse a limit on the address space in which libraries hang: OpenBLAS asks again for ever where it gets none."""
+    try:
+        from resource import RLIM_INFINITY, RLIMIT_AS, getrlimit
+    except ImportError:  # Windows has no such limit
+        return
+    limit, _ = getrlimit(RLIMIT_AS)
+    if limit != RLIM_INFINITY and limit < _ADDRESS_SPACE:
+        _sys.exit(
+            f"Error: the address space of a process is limited to {limit / 1e9:.1f} GB here (`ulimit -v`), and the "
+            f"libraries need {_ADDRESS_SPACE / 1e9:.0f} GB of it; run `ulimit -v unlimited` first. To limit the memory "
+            f"itself, use a cgroup: `systemd-run --scope -p MemoryMax=8G make repro`."
+        )
+
+
 def _in_environment() -> None:
     """Run `python -m pipeline…` by the project's own Python, whichever Python was on the PATH."""
     words = getattr(_sys, "orig_argv", [])
@@ -41,6 +68,8 @@ def _in_environment() -> None:
     if not module or not module[0].startswith("pipeline"):
         return
     _sys.excepthook = _in_one_line
+    _open_closed_streams()
+    _check_address_space()
     if all(map(_util.find_spec, _LIBRARIES)):
         return
     own = _Path(__file__).parents[1] / ".venv" / "bin" / "python"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
 import sys
 
@@ -108,3 +109,30 @@ def test_a_python_without_the_libraries_says_make_setup(tmp_path):
     done = subprocess.run(bare, cwd=tmp_path, capture_output=True, text=True, check=True)
     assert "own" in done.stdout
     assert done.stdout.endswith("-m pipeline --help\n")
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_output_that_is_closed_goes_nowhere(tmp_path, closed):
+    """Not into the file that is opened next, which would get its number."""
+    code = """if True:
+        import sys
+        sys.orig_argv = ["python", "-m", "pipeline"]
+        import pipeline
+        file = open("next", "w")
+        sys.stderr.write("told")
+        print("told", flush=True)
+        sys.stderr.flush()
+    """
+    script = f"cd {shlex.quote(str(tmp_path))}; exec {shlex.quote(sys.executable)} -c {shlex.quote(code)} {closed}"
+    done = subprocess.run(["bash", "-c", script], env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False)
+    assert done.returncode == 0
+    assert (tmp_path / "next").read_text() == ""
+
+
+@pytest.mark.parametrize(("kilobytes", "code"), [("1500000", 1), ("unlimited", 0)])
+def test_a_small_address_space_is_refused_before_libraries_hang_in_it(kilobytes, code):
+    command = f"ulimit -v {kilobytes}; exec {shlex.quote(sys.executable)} -m pipeline --help"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == code
+    assert ("ulimit -v unlimited" in done.stderr) == bool(code)
+    assert "Traceback" not in done.stderr

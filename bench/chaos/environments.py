@@ -53,6 +53,8 @@ def _small_disk(home: Path) -> None:
 
 
 def _given_away(home: Path) -> None:
+    for folder in (home.parent, home.parent.parent):  # temporary folders are closed to others
+        folder.chmod(folder.stat().st_mode | 0o011)
     for path in [home, *home.rglob("*")]:
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
 
