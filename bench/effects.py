@@ -25,7 +25,7 @@ from pipeline.foundation.artefacts import file_hash, whole_file
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.params import LearnerParams, Params, Pseudo, fingerprint
 from pipeline.foundation.places import places
-from pipeline.raw.files import training_files
+from pipeline.raw.listing import training_files
 
 LEARNER = "seresnet"
 OTHER_WORDS = "those of a run on other words"

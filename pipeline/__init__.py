@@ -3,10 +3,20 @@
 import importlib as _importlib
 import importlib.util as _util
 import os as _os
+import platform as _platform
 import sys as _sys
 from pathlib import Path as _Path
 from typing import Any as _Any
 
+# What makes one set of bytes on every x86-64 processor with AVX2: the libraries compute with these instructions alone,
+# whichever newer ones the processor has. They read this when they load: see docs/submissions.md, On other processors.
+_SAME_BYTES = {
+    "ATEN_CPU_CAPABILITY": "avx2",  # torch's own kernels
+    "ONEDNN_MAX_CPU_ISA": "AVX2",  # convolutions and recurrent networks of torch and TensorFlow
+    "MKL_CBWR": "COMPATIBLE",  # torch's matrix products: other kernels on AMD than on Intel otherwise
+    "OPENBLAS_CORETYPE": "Haswell",  # matrix products of NumPy and SciPy
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",  # exp, log and the like of NumPy
+}
 _LIBRARIES = ("pydantic", "numba", "click", "rich", "tqdm")  # that tell this project's environment from others
 
 
@@ -59,6 +69,14 @@ class _AfterNumba:
         return spec
 
 
+def _same_bytes() -> None:
+    """Hold the libraries to `_SAME_BYTES`, unless SKETCHSTACK_NATIVE or a variable of theirs is set."""
+    if _platform.machine() in ("x86_64", "AMD64") and not _os.environ.get("SKETCHSTACK_NATIVE"):
+        for name, value in _SAME_BYTES.items():
+            _os.environ.setdefault(name, value)
+
+
 _in_environment()
+_same_bytes()
 if "numba.core.caching" not in _sys.modules:
     _sys.meta_path.insert(0, _AfterNumba)

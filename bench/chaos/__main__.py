@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -66,7 +67,7 @@ def chaos(scratch: Path, kinds: Sequence[str], share: float, seed: int, only: st
     print(f"an undisturbed run takes {finished_project(project):.0f} s", flush=True)
     found = []
     for plan in planned(project, kinds, share, seed):
-        if only not in plan.name:
+        if not re.search(only, plan.name):
             continue
         found.append(tried(plan, scratch))
         tell(found[-1])
@@ -137,7 +138,7 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", help=f"of {', '.join(KINDS)} (all)")
     parser.add_argument("--share", type=float, default=1.0, help="of the tries (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="draws moments, signals and files (%(default)s)")
-    parser.add_argument("--only", default="", help="tries whose name has this text")
+    parser.add_argument("--only", default="", help="tries whose name matches this regular expression")
     parser.add_argument("--scratch", type=Path, help="a folder with two gigabytes to spare (the system's)")
     asked = parser.parse_args()
     if unknown := set(asked.kinds) - set(KINDS):

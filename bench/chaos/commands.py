@@ -41,7 +41,8 @@ def killed(project: Path, words: tuple[str, ...], seed: int, folder: Path) -> li
         process.communicate()
     done = python(home, "-m", "pipeline", *words)
     faults = ends_well_or_in_words(done)
-    if done.code and "is there" not in done.words:  # an earlier start came to its end, and nothing is replaced
+    ended = any(said in done.words for said in ("is there", " exists"))  # an earlier start did; nothing is replaced
+    if done.code and not ended:
         faults.append(f"it fails: {done.words[-500:]}")
     if not (home / COMMANDS[words]).exists():
         faults.append(f"{COMMANDS[words]} is not there")

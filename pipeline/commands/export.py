@@ -48,7 +48,7 @@ FEATURES = "features.json"
 CHUNK = 512  # rows encoded at a time
 FILE_SIZE = 2**27  # bytes per TFRecord file, if --files is not given
 MEANINGS = {
-    "key_id": "of the drawing, as in the raw files",
+    "key_id": "of the drawing, as in the raw files (from 2^63 on, less 2^64)",
     "label": "place of the drawing's word in words.json, from 0",
     "inputs": "what the network is fed; see below",
     "length": "points of the drawing; what is behind them in `inputs` is 0",

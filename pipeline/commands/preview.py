@@ -36,6 +36,7 @@ from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
 from pipeline.learners._base import Learner, learner_class, load_learner
+from pipeline.raw.columns import IDS, stored_id, written_id
 
 WIDTH, MARGIN, GAP = 1600, 24, 12  # pixels: of a sheet, around it, between its tiles
 NARROWEST = 124  # pixels: width of a key_id as text
@@ -108,7 +109,9 @@ def preview(
     for heading, found in _chosen(shards, words, labels, key_ids, columns * rows):
         drawings = shards.take(found)
         notes = _notes(shards, drawings, folders)
-        lines = [[Text(str(key_id), GREY), *note] for key_id, note in zip(drawings.key_id, notes, strict=True)]
+        lines = [
+            [Text(str(written_id(key_id)), GREY), *note] for key_id, note in zip(drawings.key_id, notes, strict=True)
+        ]
         if key_ids and not test:
             lines = [[Text(words.names[label], INK), *each] for label, each in zip(drawings.word, lines, strict=True)]
         blocks.append(Block(heading, list(map(Tile, artist(drawings), lines))))
@@ -142,7 +145,8 @@ def _chosen(
         rows = np.flatnonzero(shards.word == label)
         yield f"{words.names[label]}   {min(count, len(rows))} of {len(rows):,}", rows[:count]
     if key_ids:
-        rows_of = {int(shards.key_id[row]): row for row in np.flatnonzero(np.isin(shards.key_id, key_ids))}
+        known = [stored_id(key_id) for key_id in key_ids if key_id in IDS]
+        rows_of = {written_id(shards.key_id[row]): row for row in np.flatnonzero(np.isin(shards.key_id, known))}
         for key_id in key_ids:
             if key_id not in rows_of:
                 raise SketchstackError(

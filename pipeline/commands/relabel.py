@@ -25,7 +25,7 @@ from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import load_params
 from pipeline.foundation.spreadsheets import ROUNDED, cell_text, rounded, safe_row
-from pipeline.raw.columns import read_columns, read_key_ids, row_place
+from pipeline.raw.columns import read_columns, read_key_ids, row_place, stored_id, written_id, written_ids
 from pipeline.raw.corrections import CORRECTIONS, DROP, KEEP, Correction, read_corrections, record
 from pipeline.report import html
 from pipeline.report.blocks import Picture, Pictures, Section
@@ -53,7 +53,7 @@ def export(run: Run, place: Path, count: int) -> int:
     if place.exists():
         raise SketchstackError(f"{place} exists, and decisions filled in there would be lost; name another folder.")
     folder, side, sure = run.params.data.folder, run.guesses(SUPER), run.of_true_word(SUPER)
-    decided = [each.key_id for each in read_corrections() if each.folder == folder]
+    decided = [stored_id(each.key_id) for each in read_corrections() if each.folder == folder]
     rows = mislabelled(run)
     rows = rows[~np.isin(side.key_ids[rows], decided)][:count]
     shown = pictures(run, rows.tolist())
@@ -63,9 +63,9 @@ def export(run: Run, place: Path, count: int) -> int:
             writer.writerow(COLUMNS)
             for row in rows.tolist():
                 names = [run.words.names[label] for label in (run.labels[row], *side.guesses[row])]
-                writer.writerow(safe_row([folder, side.key_ids[row], *names, f"{sure[row]:.4f}", ""]))
+                writer.writerow(safe_row([folder, written_id(side.key_ids[row]), *names, f"{sure[row]:.4f}", ""]))
         for row, picture in zip(rows.tolist(), shown, strict=True):
-            (made / f"{side.key_ids[row]}.png").write_bytes(picture.png)
+            (made / f"{written_id(side.key_ids[row])}.png").write_bytes(picture.png)
         (made / PAGE).write_text(_page(folder, shown), encoding="utf-8")
     return len(rows)
 
@@ -110,7 +110,7 @@ def take(sheet: Path, folder: str, words: Words, drawn: Drawn | None = None) -> 
             f"{sheet} {row_place(other)} is of {columns['folder'][other - 1]!r}, but params.yaml names {folder!r}; "
             f"activate the profile that it was exported from (`make profile NAME=...`). Nothing was recorded."
         )
-    key_ids = read_key_ids(sheet, columns["key_id"]).tolist()
+    key_ids = written_ids(read_key_ids(sheet, columns["key_id"])).tolist()
     known, decisions = Spellings(words.names), Spellings([*words.names, DROP, KEEP])
     decided: dict[int, Correction] = {}  # by row
     for row, (key_id, word, becomes) in enumerate(zip(key_ids, columns["word"], columns["becomes"], strict=True), 1):
@@ -157,12 +157,12 @@ def _check_rows(
 
 def drawn_words(run: Run, key_ids: Sequence[int]) -> dict[int, str]:
     """The word of each of these training drawings, by key_id; those that the run does not have are left out."""
-    wanted, found = np.asarray(key_ids, np.int64), dict[int, str]()
+    wanted, found = np.array([stored_id(key_id) for key_id in key_ids], np.int64), dict[int, str]()
     for shards in run.folds:
         rows = np.flatnonzero(np.isin(shards.key_id, wanted))
         labels = np.asarray(shards.word)[rows].tolist()
         names = [run.words.names[label] for label in labels]
-        found |= dict(zip(shards.key_id[rows].tolist(), names, strict=True))
+        found |= dict(zip(written_ids(shards.key_id[rows]).tolist(), names, strict=True))
     return found
 
 

@@ -25,6 +25,7 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.git import git, why_no_commit
 from pipeline.foundation.places import PARAMS, places
 from pipeline.predictions.metrics import CHUNK, top3
+from pipeline.raw.columns import written_id
 from pipeline.stacking.scoreboard import SUPER
 from pipeline.submissions import ledger
 from pipeline.submissions.sources import BALANCED, mapped
@@ -145,8 +146,8 @@ def check_numbers(name: str, probabilities: np.ndarray, key_ids: np.ndarray) -> 
         if failed.any():
             row = start + int(failed.argmax())
             raise SketchstackError(
-                f"{name}: the prediction of key_id {key_ids[row]} failed: it is not a number, so its rank would be "
-                f"random; remove the folder of {name} below models/ and run `dvc repro`."
+                f"{name}: the prediction of key_id {written_id(key_ids[row])} failed: it is not a number, so its rank "
+                f"would be random; remove the folder of {name} below models/ and run `dvc repro`."
             )
 
 

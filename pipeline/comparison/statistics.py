@@ -21,6 +21,7 @@ from pipeline.comparison.candidates import Candidate
 from pipeline.foundation.errors import SketchstackError
 from pipeline.predictions.bootstrap import interval, resampled_means
 from pipeline.predictions.metrics import precision_at_3
+from pipeline.raw.columns import written_id
 
 ROPE = 0.005  # region of practical equivalence, in MAP@3
 SAMPLES = 10_000  # bootstrap samples
@@ -123,7 +124,7 @@ def check_comparable(a: Candidate, b: Candidate) -> None:
 
 def _first(only: tuple[np.ndarray, np.ndarray]) -> str:
     found = next((ids for ids in only if len(ids)), None)
-    return "" if found is None else f" (first key_id {found[0]})"
+    return "" if found is None else f" (first key_id {written_id(found[0])})"
 
 
 def aligned(a: Candidate, b: Candidate) -> Candidate:
@@ -140,8 +141,8 @@ def aligned(a: Candidate, b: Candidate) -> Candidate:
         if len(differ):
             raise SketchstackError(
                 f"{a.name} and {b.name} have different {of} for {len(differ)} of {len(ours)} rows, first key_id "
-                f"{a.key_ids[differ[0]]}: {ours[differ[0]]} and {theirs[differ[0]]}. Only runs on the same folds can "
-                f"be compared."
+                f"{written_id(a.key_ids[differ[0]])}: {ours[differ[0]]} and {theirs[differ[0]]}. Only runs on the "
+                f"same folds can be compared."
             )
     return same
 

@@ -19,7 +19,9 @@ from numba import types
 MOST_POINTS = 65535  # of one stroke: the shards count a stroke's points in uint16
 FARTHEST = 1e6  # a raw coordinate, in the pixels of the player's canvas
 LATEST = 2**32 - 1  # a raw time, in milliseconds
-LONGEST = 2**15  # pixels of one stroke's path, once its drawing is 255 pixels wide or high
+# Pixels of one stroke's path, once its drawing is 255 pixels wide or high: a scribble from corner to corner, 120 points
+# a second for the 20 seconds of a game, has 866,000. A thread needs 41 bytes of memory per pixel.
+LONGEST = 2**20
 EPSILON = 2.0  # pixels that simplifying may move a line
 NO_TIME = np.iinfo(np.int64).min  # the timestamp is not known
 
@@ -291,7 +293,8 @@ def simplify(room, strokes, x, y, t, points, stroke, first):  # type: ignore[no-
         points, first: see above.
 
     Returns:
-        The end of its points; REFUSED if a stroke is longer than LONGEST pixels (or there is no room).
+        The end of its points; REFUSED if a stroke is longer than LONGEST pixels or keeps more than MOST_POINTS points
+        (or there is no room).
     """
     low_x, low_y, high_x, high_y = FARTHEST, FARTHEST, -FARTHEST, -FARTHEST
     total = 0
@@ -501,14 +504,11 @@ def _timestamp(text, at, end):  # type: ignore[no-untyped-def]
 
 @_compiled
 def _key_id(text, at, end):  # type: ignore[no-untyped-def]
-    """The 64-bit integer, and whether it is one."""
-    negative = text[at] == _MINUS
-    if negative:
-        at += 1
+    """The key_id, and whether it is one."""
     if end - at < 1 or end - at > 18:  # 19 digits may not fit
         return 0, False
     value = _digits(text, at, end - at)
-    return -value if negative else value, value >= 0
+    return value, value >= 0
 
 
 @_compiled

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,8 +16,11 @@ from pipeline.foundation.errors import SketchstackError
 
 
 def spell(word: str) -> str:
-    """Spell a word as Kaggle's submissions do: spaces become underscores, hyphens stay (`t-shirt`, `wine_glass`)."""
-    return word.replace(" ", "_")
+    """Spell a word as Kaggle's submissions do: spaces become underscores, hyphens stay (`t-shirt`, `wine_glass`).
+
+    Letters with accents get the normal form NFC, as macOS names files in NFD; blanks around the word are removed.
+    """
+    return unicodedata.normalize("NFC", word).strip(" ").replace(" ", "_")
 
 
 @dataclass(frozen=True)

@@ -17,14 +17,18 @@ LIBRARIES = (
     "keras", "lightgbm", "mlens", "numba", "numpy", "opencv-python-headless", "ortools", "pandas", "pyarrow",
     "scikit-learn", "scipy", "tensorflow", "tensorflow-cpu", "torch",
 )  # fmt: skip
-
-
+VECTORS = ("avx", "avx2", "fma", "avx512f", "avx512vl", "avx512_vnni", "avx512_bf16", "amx_tile")
 GPUS = Path("/proc/driver/nvidia/gpus")
 
 
 def environment() -> dict[str, str]:
-    """Versions of the installed libraries by name, and the processor's model."""
-    found = {"python": platform.python_version(), "system": platform.system(), "processor": processor()}
+    """Versions of the installed libraries by name, the processor, and its vector instructions."""
+    found = {
+        "python": platform.python_version(),
+        "system": platform.system(),
+        "processor": processor(),
+        "instructions": instructions(),
+    }
     if GPUS.exists():  # NVIDIA's driver tells without torch
         lines = [line for path in sorted(GPUS.glob("*/information")) for line in path.read_text().splitlines()]
         found["gpus"] = ", ".join(line.partition(":")[2].strip() for line in lines if line.startswith("Model:"))
@@ -41,11 +45,25 @@ def versions(libraries: Iterable[str]) -> dict[str, str]:
 
 
 def processor() -> str:
-    """The processor's model."""
+    """The processor's name, with family and model: machines of several generations call themselves "AMD EPYC"."""
+    about = _about_processor()
+    name = about.get("model name") or platform.processor() or platform.machine()
+    return f"{name}, family {about['cpu family']}, model {about['model']}" if "cpu family" in about else name
+
+
+def instructions() -> str:
+    """The vector instructions of the processor that libraries choose between, and those that they are held to."""
+    flags = _about_processor().get("flags", "").split()
+    found = " ".join(flag for flag in VECTORS if flag in flags) or "none"
+    return f"{found}, held to {os.environ.get('ATEN_CPU_CAPABILITY', 'none')}"
+
+
+def _about_processor() -> dict[str, str]:
+    """The first processor of /proc/cpuinfo; empty where there is none."""
     cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return models[0] if models else platform.processor() or platform.machine()
+    text = cpuinfo.read_text() if cpuinfo.exists() else ""
+    pairs = (line.partition(":") for line in text.split("\n\n")[0].splitlines())
+    return {name.strip(): value.strip() for name, _, value in pairs}
 
 
 def tools_path() -> str:

@@ -37,7 +37,7 @@ def _forgiven(cache: Any) -> Iterator[None]:
     except OSError as error:
         _tell(error.strerror or str(error), "is not kept: each process compiles again, which takes a minute")
     except Exception as error:  # pickle raises whatever damaged bytes lead it to
-        _tell(f"{cache.cache_path} has a damaged file: {error}", "is made again, which takes a minute")
+        _tell(f"{cache.cache_path} cannot be used: {error}", "is made again, which takes a minute")
         _remove(cache._cache_file)
 
 
@@ -60,7 +60,7 @@ def _checked_data(files: Any, name: str) -> Any:
     written = Path(files._data_path(name)).read_bytes()
     data, digest = written[:-DIGEST], written[-DIGEST:]
     if hashlib.sha256(data).digest() != digest:
-        raise ValueError(f"{name} is not as it was written")
+        raise ValueError(f"{name} is not as this version writes it")
     return pickle.loads(data)
 
 

@@ -39,6 +39,15 @@ def set_up_torch(threads: int) -> bool:
     return on_gpu
 
 
+def square_root(x: torch.Tensor) -> torch.Tensor:
+    """The square roots of positive numbers, with the same bits on every processor.
+
+    `torch.sqrt` on a CPU is MKL's, which rounds otherwise on AMD than on Intel, and whose first call on several threads
+    may lose half of the bits: https://github.com/pytorch/pytorch/issues/188792. `rsqrt` is torch's own.
+    """
+    return x * x.rsqrt()
+
+
 class TorchLearner(Learner):
     """A learner whose `network` returns a torch module that maps inputs to logits (B, num_words).
 

@@ -12,7 +12,7 @@ from torch.nn.functional import conv2d
 
 from pipeline.drawings.encodings import num_channels, raster
 from pipeline.foundation.params import Count, Share
-from pipeline.learners._torch import TorchLearner
+from pipeline.learners._torch import TorchLearner, square_root
 
 TAIL = 0.01  # share of a wavelet's absolute sum that may be cut off at its ends
 TINY = 1e-8  # keeps the slope of a modulus finite at 0
@@ -87,7 +87,7 @@ class Scattering(nn.Module):
         kernels = getattr(self, f"wavelets{scale}_{finer}")
         x = conv2d(x, kernels, stride=2 ** (scale - finer), padding=kernels.shape[-1] // 2 + frame)
         real, imaginary = x.chunk(2, 1)
-        return (real * real + imaginary * imaginary + TINY).sqrt()
+        return square_root(real * real + imaginary * imaginary + TINY)
 
     def _mean(self, x: torch.Tensor, scale: int) -> torch.Tensor:
         """Local means of arrays sampled at a scale: (N, paths, H, W) → (N, paths, side, side)."""

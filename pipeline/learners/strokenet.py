@@ -8,7 +8,7 @@ from torch.nn.functional import pad
 
 from pipeline.drawings.encodings import STROKES, points
 from pipeline.foundation.params import Count, Share, Widths
-from pipeline.learners._torch import TorchLearner
+from pipeline.learners._torch import TorchLearner, square_root
 
 CANVAS = 2.0  # side of the canvas: x and y are in -1..1
 DOT = 1 / 16  # each stroke is lengthened by this share of CANVAS, so that a stroke of a single point leaves ink
@@ -115,7 +115,7 @@ def walk(points: torch.Tensor, lengths: torch.Tensor, shares: torch.Tensor) -> t
     ahead = points[:, 1:] - points[:, :-1]  # (B, T - 1, 4)
     inside = torch.arange(1, points.shape[1], device=points.device) < lengths[:, None]  # (B, T - 1)
     drawn = inside & (ahead[:, :, 2] == 0)
-    length = ahead[:, :, :2].square().sum(2).clamp(min=SHORT**2).sqrt()
+    length = square_root(ahead[:, :, :2].square().sum(2).clamp(min=SHORT**2))
     way = torch.where(drawn, length, inside * (DOT * CANVAS))
     # A cumulative sum as a matrix product: torch.cumsum has no fixed order on a GPU.
     until = way @ torch.ones_like(way[0]).expand(way.shape[1], -1).triu()  # (B, T - 1)

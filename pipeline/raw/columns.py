@@ -12,8 +12,8 @@ import numpy as np
 from pipeline.foundation.errors import SketchstackError
 from pipeline.raw.packing import opened_text
 
-_INTEGER = re.compile(r"0|-?[1-9][0-9]*")  # no sign, zeros, point or exponent that a 64-bit key_id does not need
-_INT64 = range(-(2**63), 2**63)
+_INTEGER = re.compile(r"0|[1-9][0-9]{0,19}")  # without the zeros, point or exponent that a spreadsheet adds
+IDS = range(2**64)  # of drawings; the shards store those from 2**63 on as negative int64
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
@@ -43,7 +43,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> dict[str, list[str]]:
 
 
 def read_key_ids(path: Path, texts: Sequence[str]) -> np.ndarray:
-    """Convert a file's column of key_ids to (N,) int64.
+    """Convert a file's column of key_ids to (N,) int64, as the shards store them.
 
     Raises:
         SketchstackError: a key_id is not a 64-bit integer, or is repeated.
@@ -53,15 +53,15 @@ def read_key_ids(path: Path, texts: Sequence[str]) -> np.ndarray:
         key_id = parsed_key_id(text)
         if key_id is None:
             raise SketchstackError(
-                f"{path} {row_place(row)} has the key_id {text!r}, which is not a 64-bit integer; read and write "
-                f"key_ids as text or int64 (a float rounds them)."
+                f"{path} {row_place(row)} has the key_id {text!r}, which is not a 64-bit integer (0 to 2^64 - 1, "
+                "without leading zeros); read and write key_ids as text or integers (a float rounds them)."
             )
         if key_id in found:
             raise SketchstackError(
                 f"{path} {row_place(row)} repeats the key_id {key_id} of row {found[key_id]}; remove one of the rows."
             )
         found[key_id] = row
-    return np.fromiter(found, np.int64, len(found))
+    return np.fromiter(found, np.uint64, len(found)).view(np.int64)
 
 
 def row_place(row: int) -> str:
@@ -70,5 +70,20 @@ def row_place(row: int) -> str:
 
 
 def parsed_key_id(text: str) -> int | None:
-    """The 64-bit integer of a text, or None if it is not one."""
-    return int(text) if len(text) <= 20 and _INTEGER.fullmatch(text) and int(text) in _INT64 else None
+    """The key_id that a text spells, 0..2^64 - 1, or None if it is not one."""
+    return int(text) if _INTEGER.fullmatch(text) and int(text) in IDS else None
+
+
+def stored_id(key_id: int) -> int:
+    """A key_id as the shards store it: the int64 with the same 64 bits."""
+    return key_id - 2**64 if key_id >= 2**63 else key_id
+
+
+def written_id(stored: int) -> int:
+    """A key_id as files spell it, from the int64 that the shards store."""
+    return int(stored) % 2**64
+
+
+def written_ids(stored: np.ndarray) -> np.ndarray:
+    """Key_ids as files spell them, (N,) uint64, from the int64 that the shards store."""
+    return np.ascontiguousarray(stored, np.int64).view(np.uint64)

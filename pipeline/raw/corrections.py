@@ -26,7 +26,7 @@ from pipeline.drawings.words import Words, spell
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.spreadsheets import cell_text, safe_row, why_unknown
-from pipeline.raw.columns import parsed_key_id, read_columns, row_place
+from pipeline.raw.columns import parsed_key_id, read_columns, row_place, stored_id, written_id
 
 CORRECTIONS = Path("corrections.csv")
 DROP, KEEP = "drop", "keep"
@@ -38,7 +38,7 @@ class Correction(NamedTuple):
 
     Attributes:
         folder: of the raw files, as in params.yaml.
-        key_id: of the row.
+        key_id: of the row, as files spell it.
         word: of the row, in Kaggle's spelling.
         becomes: the word that the drawing shows, or `drop` or `keep`.
     """
@@ -54,7 +54,7 @@ class Corrected:
     """The corrections of one folder that change a row, by key_id.
 
     Attributes:
-        key_ids: (C,) int64, ascending.
+        key_ids: (C,) int64 as the shards store them, ascending.
         labels: (C,) int64 labels of the rows in the raw files.
         becomes: (C,) int64 corrected labels, or DROPPED.
     """
@@ -91,8 +91,8 @@ def read_corrections(path: Path = CORRECTIONS) -> list[Correction]:
         key_id = parsed_key_id(text)
         if key_id is None or not folder or not word or not becomes:
             raise SketchstackError(
-                f"{path} {row_place(row)} is not a correction: {','.join(texts)!r}; write a folder, a 64-bit key_id, "
-                f"the word of the row, and the word that the drawing shows, `{DROP}` or `{KEEP}`."
+                f"{path} {row_place(row)} is not a correction: {','.join(texts)!r}; write a folder, a key_id from "
+                f"0 to 2^64 - 1, the word of the row, and the word that the drawing shows, `{DROP}` or `{KEEP}`."
             )
         if (folder, key_id) in found:
             raise SketchstackError(
@@ -133,7 +133,7 @@ def corrections_of(folder: str, words: Words, every: bool, path: Path = CORRECTI
                     f"(similar: {spellings.similar(word)}), `{DROP}` or `{KEEP}`."
                 )
         if each.word in words.index and each.becomes not in (KEEP, each.word):
-            changes.append((each.key_id, words.index[each.word], words.index.get(each.becomes, DROPPED)))
+            changes.append((stored_id(each.key_id), words.index[each.word], words.index.get(each.becomes, DROPPED)))
     columns = np.array(sorted(changes), np.int64).reshape(-1, 3)
     return Corrected(columns[:, 0], columns[:, 1], columns[:, 2])
 
@@ -152,7 +152,7 @@ def check_found(corrected: Corrected, found: Sequence[int], folder: str, words: 
     """
     missing = np.setdiff1d(np.arange(len(corrected)), found)
     if len(missing):
-        key_id, word = corrected.key_ids[missing[0]], words.names[corrected.labels[missing[0]]]
+        key_id, word = written_id(int(corrected.key_ids[missing[0]])), words.names[corrected.labels[missing[0]]]
         raise SketchstackError(
             f"{CORRECTIONS} corrects key_id {key_id} of the word {word!r}, but {folder} has no such readable row "
             f"({len(missing)} such lines); remove these lines, or restore the raw files with these rows."

@@ -7,7 +7,6 @@ own row. A fault of a whole file stops the stage.
 from __future__ import annotations
 
 import csv
-import difflib
 import zipfile
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -16,13 +15,12 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from pipeline.drawings.words import Words, spell
+from pipeline.drawings.words import spell
 from pipeline.foundation.errors import SketchstackError
-from pipeline.foundation.params import Params
 from pipeline.raw.flat import CONVERTED
 from pipeline.raw.formats import Stream, count_drawings, text_of, without_strokes
 from pipeline.raw.names import BITMAPS, TEXT, format_of, has_hashed_ids, word_of_name
-from pipeline.raw.packing import BROKEN_ZIP, PACKED, damaged
+from pipeline.raw.packing import BROKEN_ZIP, damaged
 from pipeline.raw.records import BadRowError, csv_record, decoded_drawing, json_record
 
 COLUMNS = ("key_id", "drawing")  # required in every file
@@ -32,6 +30,7 @@ SEARCHED = 100  # most rows searched for a drawing that shows whether the file i
 BLOCK = 2**22  # bytes read at a time
 LINE_FEED = ord("\n")
 LEAST_WRITTEN = 0.25  # bytes on disk while folds are written, per byte of text that is read
+LONGEST_SHOWN = 500  # characters of a header that a message quotes
 LONGEST_LINE = 2**24  # bytes; a longer line is not a row
 
 
@@ -97,83 +96,6 @@ class Block(NamedTuple):
     first: int
     lines: int
     text: np.ndarray | None
-
-
-def training_files(params: Params) -> tuple[Words, list[RawFile]]:
-    """The words and their files.
-
-    Raises:
-        SketchstackError: the folder is missing or empty, or `shuffle.words` names a word that has no file.
-    """
-    folder = Path(params.data.folder, params.data.train)
-    packed = folder.with_name(f"{folder.name}.zip")
-    if not folder.is_dir() and not packed.is_file():
-        raise SketchstackError(
-            f"the folder {folder} is missing, and there is no {packed.name}; fetch it with `make data "
-            f"NAME={params.profile}`, or name another folder in params.yaml under data."
-        )
-    place, paths = (folder, sorted(folder.iterdir())) if folder.is_dir() else (packed, [packed])
-    files = _by_word(place, [file for path in paths for file in _files_of(path)])
-    if not files:
-        raise SketchstackError(
-            f"{place} holds no file of drawings (<word>.csv, .ndjson, .jsonl, .parquet, .bin or .npz, also .gz, .bz2, "
-            ".xz, .zst or .zip); fetch the files with `make data`."
-        )
-    wanted = set(files) if params.shuffle.words == "all" else {spell(word) for word in params.shuffle.words}
-    for word in sorted(wanted - set(files)):
-        near = ", ".join(difflib.get_close_matches(word, files, 3)) or "none"
-        raise SketchstackError(f"params.yaml, shuffle.words: {place} has no word {word!r}; similar: {near}.")
-    words = Words.from_names(wanted)
-    if len(words) < 2:
-        raise SketchstackError(
-            f"{place} with shuffle.words has {len(words)} words, but a competition needs at least two; "
-            "name more in params.yaml, or fetch the files again with `make data`."
-        )
-    return words, [files[word]._replace(number=number) for number, word in enumerate(words.names)]
-
-
-def _files_of(path: Path) -> list[RawFile]:
-    """The files of drawings of a path: the file itself, the files in a .zip, or none."""
-    if path.name.startswith("."):
-        return []
-    if path.suffix != ".zip":
-        word = word_of_name(path.name)
-        return [RawFile(path, 0, spell(word))] if word else []
-    try:
-        with zipfile.ZipFile(path) as packed:
-            members = sorted(packed.namelist())
-    except zipfile.BadZipFile as error:
-        raise damaged(path, error) from None
-    names = [(member, Path(member).name) for member in members if not member.startswith("__MACOSX")]
-    return [RawFile(path, 0, spell(word), member) for member, name in names if (word := word_of_name(name))]
-
-
-def _by_word(place: Path, files: Iterable[RawFile]) -> dict[str, RawFile]:
-    found: dict[str, RawFile] = {}
-    for file in files:
-        twin = found.setdefault(str(file.word), file)
-        if twin != file:
-            names = [Path(each.member or each.path).name for each in (twin, file)]
-            raise SketchstackError(f"{place} has {' and '.join(names)}, two files of one word; remove one of them.")
-    return found
-
-
-def test_file(params: Params, number: int) -> RawFile:
-    """The file of test drawings.
-
-    Raises:
-        SketchstackError: it is missing.
-    """
-    path = Path(params.data.folder, params.data.test)
-    for place in (path, *(path.with_name(path.name + suffix) for suffix in PACKED)):
-        if place.is_file():
-            files = _files_of(place)
-            if len(files) != 1:
-                raise SketchstackError(
-                    f"{place} holds {len(files)} files of drawings instead of one; unpack {path.name} beside it."
-                )
-            return files[0]._replace(number=number, word=None)
-    raise SketchstackError(f"the test file {path} is missing; fetch it with `make data NAME={params.profile}`.")
 
 
 @contextmanager
@@ -243,7 +165,10 @@ def _layout_by_count(raw: RawFile) -> Layout:
 
 
 def _without_rows(raw: RawFile) -> SketchstackError:
-    return SketchstackError(f"{raw} has no rows; fetch it again with `make data`, or omit its word.")
+    remedy = (
+        "remove the file, or name the other words in shuffle.words of params.yaml" if raw.word else "put rows there"
+    )
+    return SketchstackError(f"{raw} has no rows; {remedy}.")
 
 
 def words_of_hashed_ids(files: Iterable[RawFile]) -> list[str]:
@@ -268,7 +193,7 @@ def _header(raw: RawFile, lines: Iterator[tuple[int, bytes]]) -> tuple[int, tupl
     except (UnicodeDecodeError, csv.Error) as error:
         raise SketchstackError(
             f"{raw}, line 1: the header is not CSV in UTF-8 with lines that end in a line feed ({error}). "
-            "Save the file again as CSV in UTF-8, or fetch it again with `make data`."
+            f"{_saved_again(header)}."
         ) from None
     for column in TRAINING_COLUMNS if raw.word else COLUMNS:
         if column not in columns:
@@ -295,16 +220,28 @@ def _check_first(raw: RawFile, first: list[tuple[int, dict[str, Any]]]) -> None:
         line, record = first[0]
         raise SketchstackError(
             f"{raw}, line {line}: the word is {record.get('word')!r}, but the file's name says "
-            f"{word_of_name(raw.name)!r}; rename the file after its word, or fetch it again with "
-            "`make data`."
+            f"{word_of_name(raw.name)!r}; rename the file after the word of its rows, or bring back the right file."
         )
 
 
 def _missing_field(raw: RawFile, line: int, field: str, fields: Iterable[str]) -> SketchstackError:
     return SketchstackError(
-        f"{raw}, line {line}: the column {field!r} is missing; there are {', '.join(fields) or 'none'}. "
-        "Fetch the file again with `make data`."
+        f"{raw}, line {line}: the column {field!r} is missing; there are {_shown(fields)}. Add it, or bring "
+        "back a file that has it."
     )
+
+
+def _shown(fields: Iterable[str]) -> str:
+    """The names of fields as a list, without characters that cannot be printed."""
+    shown = ", ".join(field if field.isprintable() else ascii(field) for field in fields) or "none"
+    return shown if len(shown) <= LONGEST_SHOWN else f"{shown[:LONGEST_SHOWN]}..."
+
+
+def _saved_again(header: bytes) -> str:
+    """The remedy for a header that cannot be read."""
+    if header.count(b"\r") > 1 and b"\n" not in header[:-1]:
+        return "Its lines end in carriage returns alone, as on old Macs: save it with the line ends of Linux or Windows"
+    return "Save it again as CSV in UTF-8"
 
 
 def blocks(raw: RawFile, above: int) -> Iterator[Block]:

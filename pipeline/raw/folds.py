@@ -29,7 +29,9 @@ from pipeline.foundation.logs import luxury
 from pipeline.foundation.params import Params
 from pipeline.foundation.places import places
 from pipeline.foundation.spreadsheets import cell_text, safe_row
+from pipeline.raw.columns import written_id
 from pipeline.raw.corrections import CORRECTIONS
+from pipeline.raw.files import RawFile
 from pipeline.raw.readers import TEST_SHARD, Read, Reject, first_test_part
 from pipeline.raw.spill import Parts
 
@@ -52,11 +54,16 @@ def find_duplicates(reads: Sequence[Read], parts: Parts) -> None:
     for key_id, _, number, line in sorted(parts.rows_with(shared)) if len(shared) else []:
         first, first_line = kept.setdefault(key_id, (number, line))
         if (first, first_line) != (number, line):
-            reason = f"duplicate key_id: {reads[first].file.path.name} line {first_line} is kept"
-            duplicates[number].append(Reject(str(reads[number].file), line, str(key_id), reason))
+            reason = f"duplicate key_id: {_short_name(reads[first].file)} line {first_line} is kept"
+            duplicates[number].append(Reject(str(reads[number].file), line, str(written_id(key_id)), reason))
     for number, found in duplicates.items():
         lines = {each.line for each in found}
         reads[number].dropped[:] = [*(each for each in reads[number].dropped if each.line not in lines), *found]
+
+
+def _short_name(raw: RawFile) -> str:
+    """A file's name; in an archive with several files, also that of the archive."""
+    return f"{raw.path.name}/{raw.member}" if raw.member else raw.path.name
 
 
 def _sorted_key_ids(reads: Iterable[Read]) -> np.ndarray:
@@ -71,9 +78,9 @@ def _check_apart(reads: Sequence[Read], parts: Parts, shared: np.ndarray) -> Non
         found = sorted((number, line, key) for key, _, number, line in parts.rows_with(shared) if number != test.number)
         number, line, key_id = found[0]
         raise SketchstackError(
-            f"{reads[number].file}, line {line}: key_id {key_id} is in {test} too "
+            f"{reads[number].file}, line {line}: key_id {written_id(key_id)} is in {test} too "
             f"({sum(each[0] == number for each in found)} such rows in this file): a test drawing must not be trained "
-            "on. Remove the rows, or fetch the files again with `make data`."
+            "on. Remove the rows from one of the files."
         )
 
 
@@ -124,7 +131,7 @@ def _no_test_rows(test: Read) -> SketchstackError:
         _, line, _, reason = map(cell_text, next(csv.reader(file)))
     return SketchstackError(
         f"{test.file} has no usable rows: {test.rows} read, all rejected, the first, line {line}, because {reason}; a "
-        "test file must hold drawings. Fetch the competition's files again with `make data`."
+        "test file must hold drawings. Correct these rows, or bring back the file as it was."
     )
 
 

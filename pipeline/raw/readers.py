@@ -21,6 +21,7 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.foundation.progress import progress_bar
 from pipeline.foundation.spreadsheets import safe_row
+from pipeline.raw.columns import written_id
 from pipeline.raw.corrections import CORRECTIONS, DROPPED, Corrected
 from pipeline.raw.files import LONGEST_LINE, Block, Layout, RawFile, blocks
 from pipeline.raw.records import LONGEST_FIELD, BadRowError, checked_row, csv_record, json_record
@@ -145,7 +146,7 @@ def correct(read: Read, rows: Rows, newest: slice, label: int, corrected: Correc
     read.corrected += numbers.tolist()
     for place, becomes in zip((newest.start + places).tolist(), corrected.becomes[numbers].tolist(), strict=True):
         if becomes == DROPPED:
-            key_id = str(rows.key_id[place])
+            key_id = str(written_id(int(rows.key_id[place])))
             read.dropped.append(
                 Reject(str(read.file), int(rows.line[place]), key_id, f"{CORRECTIONS}: it drops the row")
             )
@@ -239,6 +240,6 @@ def check_alike(files: Sequence[RawFile], layouts: Sequence[Layout]) -> bool:
     if len(kinds) > 1:
         raise SketchstackError(
             f"{kinds[True]} holds raw drawings and {kinds[False]} simplified ones, so only some rows would have "
-            "times. Name files of one kind in params.yaml under data."
+            "times. Leave files of one kind there, or name folders of one kind in params.yaml under data."
         )
     return any(kinds)

@@ -18,12 +18,16 @@ import numpy as np
 
 from pipeline.drawings.strokes import FARTHEST, LATEST, LONGEST, MOST_POINTS, point_hash, scratch, simplify
 from pipeline.drawings.words import spell
+from pipeline.raw.columns import IDS, stored_id
 
 LONGEST_FIELD = 80  # most characters of a field that a reason quotes
-INT64 = range(-(2**63), 2**63)
-COUNTRY = re.compile(r"[A-Z]{2}")
-STAMP = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d")
-INTEGER = re.compile(r"-?[0-9]{1,19}")  # int() also accepts 1_0 and digits of other scripts
+COUNTRY = re.compile(r"[A-Za-z]{2}")
+STAMP = re.compile(
+    r"(\d{4}-\d\d-\d\d)(?:[ T](\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?))? ?(Z|UTC|GMT|[+-]\d\d(?::?\d\d)?)?", re.I
+)
+LAST_CLOCK = 2**53  # milliseconds since 1970 that a double holds exactly
+BOOLEANS = {"true": True, "false": False, "1": True, "0": False}
+INTEGER = re.compile(r"-?[0-9]{1,20}")  # int() also accepts 1_0 and digits of other scripts
 csv.field_size_limit(2**27)  # raw drawings reach megabytes
 
 
@@ -47,7 +51,7 @@ class Strokes(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A row of a raw file, parsed and checked."""
+    """A row of a raw file, parsed and checked; `key_id` as the shards store it, an int64."""
 
     key_id: int
     countrycode: str | None
@@ -164,10 +168,11 @@ def _axes(drawing: Any, names: Sequence[str]) -> list[list[list[Any]]]:
 
 
 def _bytes(coordinates: list[Any]) -> bytes:
-    if set(map(type, coordinates)) != {int}:
+    whole = all(type(value) is int or (type(value) is float and value.is_integer()) for value in coordinates)
+    if not whole:
         raise BadRowError("a coordinate is not a whole number")
     try:
-        return bytes(coordinates)
+        return bytes(map(int, coordinates))
     except ValueError:
         raise BadRowError("a coordinate lies outside 0..255") from None
 
@@ -189,6 +194,8 @@ def simplified(drawing: Any) -> Strokes:
     room = scratch(6 * points, timed=True)
     for axis, limits in enumerate([(-FARTHEST, FARTHEST), (-FARTHEST, FARTHEST), (0, LATEST)]):
         values = [value for stroke in strokes for value in stroke[axis]]
+        if axis == 2:
+            values = _since_first(values)
         room.raw[axis, :points] = _finite(values, "time" if axis == 2 else "coordinate", *limits)
     room.lengths[: len(strokes)] = [len(x) for x, _, _ in strokes]
     most = 2 * points + 2 * len(strokes)  # kept points are next to a corner, or are ends
@@ -196,8 +203,17 @@ def simplified(drawing: Any) -> Strokes:
     stroke = np.empty(len(strokes), np.uint16)
     end = simplify(room, len(strokes), x, y, t, 0, stroke, 0)
     if end < 0:
-        raise BadRowError(f"a stroke is longer than {LONGEST} pixels of a canvas of 255")
+        raise BadRowError(
+            f"a stroke is longer than {LONGEST} pixels of a canvas of 255, or keeps over {MOST_POINTS} points"
+        )
     return Strokes(x[:end], y[:end], t[:end], stroke)
+
+
+def _since_first(times: list[Any]) -> list[Any]:
+    """Times of a clock that began before the drawing, less the first of them; other times as they are."""
+    if all(type(time) in (int, float) and math.isfinite(time) for time in times) and LATEST < max(times) < LAST_CLOCK:
+        return [time - min(times) for time in times]
+    return times
 
 
 def _finite(values: list[Any], what: str, least: float, most: float) -> list[float]:
@@ -219,34 +235,38 @@ def hash_of(strokes: Strokes) -> int:
 
 def _key_id(value: Any) -> int:
     written = isinstance(value, str) and INTEGER.fullmatch(value)
-    if not (written or type(value) is int) or int(value) not in INT64:
+    if not (written or type(value) is int) or abs(int(value)) not in IDS:
         raise BadRowError("key_id is not a 64-bit integer")
-    return int(value)
+    if int(value) < 0:
+        raise BadRowError("key_id is negative")
+    return stored_id(int(value))
 
 
 def _countrycode(value: Any) -> str | None:
     if not value:
         return None
     if not isinstance(value, str) or not COUNTRY.fullmatch(value):
-        raise BadRowError("countrycode is not two capital letters")
-    return value
+        raise BadRowError("countrycode is not two letters")
+    return value.upper()
 
 
 def _recognized(value: Any) -> bool | None:
     if value is None or value == "":
         return None
-    if str(value) not in ("True", "False"):
+    if str(value).lower() not in BOOLEANS:
         raise BadRowError("recognized is neither True nor False")
-    return str(value) == "True"
+    return BOOLEANS[str(value).lower()]
 
 
 def _timestamp(value: Any) -> datetime.datetime | None:
     if not value:
         return None
     try:
-        if not STAMP.match(str(value)):
+        if not (parts := STAMP.fullmatch(str(value).strip())):
             raise ValueError
-        stamp = datetime.datetime.fromisoformat(str(value).removesuffix(" UTC"))
-        return stamp.replace(tzinfo=stamp.tzinfo or datetime.UTC).astimezone(datetime.UTC)
+        day, time, zone = parts.groups("")
+        offset = "+00:00" if zone.upper() in ("", "Z", "UTC", "GMT") else zone
+        stamp = datetime.datetime.fromisoformat(f"{day}T{time or '00:00'}{offset}")
+        return stamp.astimezone(datetime.UTC)
     except (ValueError, OverflowError):
         raise BadRowError("timestamp is not a date and time") from None

@@ -25,6 +25,8 @@ from pipeline.predictions.cache import cached_share
 from pipeline.predictions.metrics import CHUNK
 from pipeline.submissions.sources import mapped
 
+CURVE = ["epoch", "learning_rate", "loss", "top1"]  # columns of a learning curve
+
 
 class NotThereError(SketchstackError):
     """A part of the run is not finished; the text names it and the command that makes it."""
@@ -193,9 +195,13 @@ class Run:
         return np.concatenate(sure), np.concatenate(first) == self.labels
 
     def curves(self, name: str) -> dict[int, pd.DataFrame]:
-        """epoch, learning_rate, loss and top1 of each trained fold."""
+        """epoch, learning_rate, loss and top1 of each trained fold.
+
+        Raises:
+            SketchstackError: a file of them is damaged.
+        """
         files = {fold: places().curves / name / f"fold{fold}.csv" for fold in self.params.folds}
-        found = {fold: pd.read_csv(file) for fold, file in files.items() if file.exists()}
+        found = {fold: _curve(file) for fold, file in files.items() if file.exists()}
         return {fold: curve for fold, curve in found.items() if len(curve)}
 
     def seconds(self, name: str) -> dict[str, float] | None:
@@ -220,3 +226,11 @@ def columns(folder: Path, name: str) -> list[pa.Array]:
         column = pa.ipc.open_file(pa.memory_map(str(path))).get_batch(0).column(name)
         found.append(column.cast(pa.string()) if pa.types.is_dictionary(column.type) else column)
     return found
+
+
+def _curve(file: Path) -> pd.DataFrame:
+    """A learning curve: a row an epoch."""
+    try:
+        return pd.read_csv(file, dtype=np.float64)[CURVE]
+    except (KeyError, ValueError):  # other columns, no numbers, no text
+        raise SketchstackError(f"{file} is damaged; `dvc checkout {file}` restores it.") from None

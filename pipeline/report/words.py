@@ -9,6 +9,7 @@ import numpy as np
 
 from pipeline.drawings.pictures import drawn
 from pipeline.predictions.metrics import CHUNK, precision_at_3
+from pipeline.raw.columns import written_id
 from pipeline.report.blocks import Block, Missing, Paragraph, Picture, Pictures, Table
 from pipeline.report.run import Run
 from pipeline.stacking.scoreboard import SUPER, mistakes
@@ -115,7 +116,7 @@ def pictures(run: Run, rows: Sequence[int], names: Sequence[str] = ()) -> list[P
 
 
 def _said(run: Run, row: int, names: Sequence[str]) -> tuple[str, list[str]]:
-    word, key_id = run.words.names[run.labels[row]], int(run.guesses(SUPER).key_ids[row])
+    word, key_id = run.words.names[run.labels[row]], written_id(run.guesses(SUPER).key_ids[row])
     if names:
         lines = [f"{name}: {run.words.names[run.guesses(name).guesses[row, 0]]}" for name in names]
     else:

@@ -28,6 +28,7 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.places import places
 from pipeline.predictions.cache import FoldPredictions, LearnerPredictions, rows_digest, rows_hash
 from pipeline.predictions.metrics import CHUNK, precision_at_3, top3
+from pipeline.raw.columns import written_id
 from pipeline.stacking.rows import Rows
 
 STANDARD_ERRORS = 6.0  # a larger difference happens by chance once in a thousand million
@@ -74,21 +75,22 @@ def check_folds(numbers: Sequence[int], folds: Path | None = None) -> list[int]:
         first, second = found
         raise LeakError(
             "key_id_in_two_folds",
-            f"{folds}: key_id {key_ids[first]} is in fold {home[first]} and in fold {home[second]}. {_SHUFFLE}",
+            f"{folds}: key_id {written_id(key_ids[first])} is in fold {home[first]} and in fold {home[second]}. "
+            f"{_SHUFFLE}",
         )
     test = open_shards([folds / TEST]).key_id
     if len(both := np.flatnonzero(np.isin(key_ids, test))):
         raise LeakError(
             "key_id_in_train_and_test",
-            f"{folds}: key_id {key_ids[both[0]]} of fold {home[both[0]]} is also in the test set ({len(both)} such "
-            f"rows). {_SHUFFLE}",
+            f"{folds}: key_id {written_id(key_ids[both[0]])} of fold {home[both[0]]} is also in the test set "
+            f"({len(both)} such rows). {_SHUFFLE}",
         )
     if found := _in_two(np.concatenate([point_hashes(each) for each in shards]), home):
         first, second = found
         raise LeakError(
             "same_drawing_in_two_folds",
-            f"{folds}: key_id {key_ids[first]} in fold {home[first]} and key_id {key_ids[second]} in fold "
-            f"{home[second]} are the same drawing. {_SHUFFLE}",
+            f"{folds}: key_id {written_id(key_ids[first])} in fold {home[first]} and key_id "
+            f"{written_id(key_ids[second])} in fold {home[second]} are the same drawing. {_SHUFFLE}",
         )
     return [rows_digest(each.key_id) for each in shards]
 
@@ -149,7 +151,9 @@ def _check_rows(
     different = np.flatnonzero(found.rows[:shared] != expected[:shared])
     if len(different) or len(found.rows) != len(expected):
         row = int(different[0]) if len(different) else shared
-        have, want = (f"key_id {ids[row]}" if row < len(ids) else "nothing" for ids in (found.rows, expected))
+        have, want = (
+            f"key_id {written_id(ids[row])}" if row < len(ids) else "nothing" for ids in (found.rows, expected)
+        )
         raise LeakError(
             "other_rows",
             f"{where}: row {row} of rows.npy is {have} where the shards have {want} ({len(found.rows)} and "
@@ -201,7 +205,9 @@ def _check_numbers(
                     "not_a_number": "is not a number, so it failed",
                     "not_probabilities": f"is negative or does not sum to 1, but to {chunk[row - start].sum():.4f}",
                 }[name]
-                raise LeakError(name, f"{where}: the prediction of row {row} (key_id {key_ids[row]}) {what}. {remedy}")
+                raise LeakError(
+                    name, f"{where}: the prediction of row {row} (key_id {written_id(key_ids[row])}) {what}. {remedy}"
+                )
     if same and drawings() > FEW_ALIKE:
         raise LeakError(
             "constant",

@@ -7,16 +7,18 @@ import time
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from pipeline.drawings.words import Words
 from pipeline.foundation.artefacts import whole_folder
 from pipeline.foundation.contents import seal
 from pipeline.foundation.disk import check_space
 from pipeline.foundation.errors import one_paragraph_errors
-from pipeline.foundation.logs import note
+from pipeline.foundation.logs import note, noted
 from pipeline.foundation.memory import watched
 from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
 from pipeline.raw.corrections import CORRECTIONS, check_found, corrections_of
-from pipeline.raw.files import layout_of, least_written, test_file, training_files, words_of_hashed_ids
+from pipeline.raw.files import layout_of, least_written, words_of_hashed_ids
+from pipeline.raw.folder import listed
 from pipeline.raw.folds import (
     check_counts,
     check_every_word,
@@ -25,6 +27,7 @@ from pipeline.raw.folds import (
     write_shards,
     write_summary,
 )
+from pipeline.raw.listing import chosen_files, list_training, test_file, told_not_read
 from pipeline.raw.readers import check_alike, read_files
 from pipeline.raw.spill import Parts
 from pipeline.raw.spread import is_spread, spread
@@ -36,9 +39,12 @@ LESS_MEMORY = "lower threads in params.yaml, each of which holds a block of rows
 def shuffle(params: Params) -> None:
     """Write the folds of a profile, and the seconds that it took to logs/."""
     start = time.monotonic()
-    words, files = training_files(params)
+    listing = list_training(params)
+    words, files = chosen_files(params, listing)
     corrected = corrections_of(params.data.folder, words, every=params.shuffle.words == "all")
     files.append(test_file(params, len(files)))
+    if line := told_not_read(params, listing):
+        print(line, flush=True)
     layouts = [layout_of(raw) for raw in files]
     timed = check_alike(files, layouts)
     layouts = [layout._replace(timed=timed) for layout in layouts]
@@ -62,6 +68,18 @@ def shuffle(params: Params) -> None:
         write_summary(folder, words, counts, test_rows, reasons)
         seal(folder, folder.glob("*.*"))  # the summary has the hashes of the shards
     note(places().logs / "shuffle.json", {"seconds": round(time.monotonic() - start, 3)})
+    tell_words(words)
+
+
+def tell_words(words: Words) -> None:
+    """Say which words came or went since the last shuffle: the file of one may have been lost."""
+    log = places().logs / "words.json"
+    former = noted(log).get("words")
+    if isinstance(former, list):
+        for what, names in (("gone", set(former) - set(words.names)), ("new", set(words.names) - set(former))):
+            if names:
+                print(f"words that are {what} since the last shuffle: {listed(sorted(names))}", flush=True)
+    note(log, {"words": words.names})
 
 
 @one_paragraph_errors

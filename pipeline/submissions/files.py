@@ -24,7 +24,7 @@ from pipeline.foundation.params import load_params
 from pipeline.foundation.places import places
 from pipeline.foundation.spreadsheets import why_unknown
 from pipeline.predictions.metrics import guesses_a_row
-from pipeline.raw.columns import parsed_key_id, read_columns, read_key_ids, row_place
+from pipeline.raw.columns import parsed_key_id, read_columns, read_key_ids, row_place, written_ids
 from pipeline.raw.names import word_of_name
 from pipeline.raw.packing import packed_beside
 
@@ -42,7 +42,7 @@ def write_submission(path: Path, key_ids: np.ndarray, guesses: np.ndarray, words
         words: the words of the labels.
     """
     names = np.asarray(words.names, object)[guesses]  # (N, guesses)
-    rows = [f"{key_id},{' '.join(row)}" for key_id, row in zip(key_ids.tolist(), names, strict=True)]
+    rows = [f"{key_id},{' '.join(row)}" for key_id, row in zip(written_ids(key_ids).tolist(), names, strict=True)]
     path.write_bytes("\n".join([HEADER, *rows, ""]).encode())
 
 
@@ -179,7 +179,7 @@ def faults(content: bytes, key_ids: np.ndarray, words: Collection[str]) -> list[
         key_id, guesses = _fields(number, row, found)
         actual.append(key_id)
         _check_guesses(number, guesses, words, spellings, found)
-    _check_key_ids(actual, key_ids.tolist(), found)
+    _check_key_ids(actual, written_ids(key_ids).tolist(), found)
     return found.phrases()
 
 

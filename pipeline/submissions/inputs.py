@@ -17,9 +17,10 @@ from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.foundation.spreadsheets import rounded, why_unknown
-from pipeline.raw.columns import parsed_key_id
+from pipeline.raw.columns import parsed_key_id, written_ids
 from pipeline.raw.corrections import CORRECTIONS, corrections_of, read_corrections
-from pipeline.raw.files import RawFile, blocks, layout_of, test_file, training_files
+from pipeline.raw.files import RawFile, blocks, layout_of
+from pipeline.raw.listing import test_file, training_files
 from pipeline.submissions.files import sample_key_ids
 from pipeline.submissions.ledger import read_ledger
 from pipeline.submissions.scoring import every_word, true_words
@@ -74,9 +75,9 @@ def check_inputs(params: Params) -> None:
     asked = sample_key_ids(params.sample_path)
     _check_corrections(params.data.folder, asked)
     test = test_file(params, len(files))
-    check_sample(test, np.fromiter(key_ids_of(test), np.int64), params.sample_path, asked)
+    check_sample(test, np.fromiter(key_ids_of(test), np.uint64).view(np.int64), params.sample_path, asked)
     if params.labels_path:
-        true_words(params.labels_path, asked.tolist(), params.sample_path, every_word(params))
+        true_words(params.labels_path, written_ids(asked).tolist(), params.sample_path, every_word(params))
 
 
 def check_words(files: Iterable[RawFile]) -> None:
@@ -156,16 +157,16 @@ def check_sample(test: RawFile, key_ids: np.ndarray, sample: Path, asked: np.nda
     """
     unasked = key_ids[~np.isin(key_ids, asked)]
     if len(unasked):
-        at_fault = asked if rounded(asked.tolist()) else unasked
+        ids, lacking = written_ids(asked).tolist(), written_ids(unasked).tolist()
         raise SketchstackError(
-            f"{sample} lacks the key_id {unasked[0]} of {test} and {len(unasked) - 1} more of its {len(key_ids)} "
+            f"{sample} lacks the key_id {lacking[0]} of {test} and {len(unasked) - 1} more of its {len(key_ids)} "
             f"drawings, so the two are not of one competition; see data.test and data.sample_submission in "
-            f"params.yaml.{why_unknown(at_fault.tolist())}"
+            f"params.yaml.{why_unknown(ids if rounded(ids) else lacking)}"
         )
 
 
 def _check_corrections(folder: str, asked: np.ndarray) -> None:
     """Refuse rounded key_ids among corrections where those of the competition are not rounded."""
     corrected = [each.key_id for each in read_corrections() if each.folder == folder]
-    if len(corrected) > 2 and rounded(corrected) and not rounded(asked.tolist()):
+    if len(corrected) > 2 and rounded(corrected) and not rounded(written_ids(asked).tolist()):
         raise SketchstackError(f"{CORRECTIONS} has no key_id of {folder} as it was.{why_unknown(corrected)}")

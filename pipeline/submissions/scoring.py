@@ -24,8 +24,8 @@ from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
 from pipeline.foundation.spreadsheets import rounded, why_unknown
 from pipeline.predictions.metrics import GUESSES, map_at_3
-from pipeline.raw.columns import read_columns, read_key_ids, row_place
-from pipeline.raw.files import training_files
+from pipeline.raw.columns import read_columns, read_key_ids, row_place, written_ids
+from pipeline.raw.listing import training_files
 from pipeline.submissions.files import read_manifests, words_beside
 
 
@@ -53,7 +53,7 @@ def read_labels(path: Path) -> dict[int, str]:
         if not word.strip():
             raise SketchstackError(f"{path} {row_place(row)} has no word; write the row's true word or remove the row.")
     key_ids = read_key_ids(path, columns["key_id"])
-    return dict(zip(key_ids.tolist(), (spell(word.strip()) for word in columns["word"]), strict=True))
+    return dict(zip(written_ids(key_ids).tolist(), (spell(word.strip()) for word in columns["word"]), strict=True))
 
 
 def read_guesses(path: Path) -> dict[int, list[str]]:
@@ -71,7 +71,7 @@ def read_guesses(path: Path) -> dict[int, list[str]]:
                 f"with underscores for spaces inside a word."
             )
     key_ids = read_key_ids(path, columns["key_id"])
-    return dict(zip(key_ids.tolist(), guesses, strict=True))
+    return dict(zip(written_ids(key_ids).tolist(), guesses, strict=True))
 
 
 def true_words(labels: Path, key_ids: Iterable[int], asking: Path, words: Words | None) -> dict[int, str]:

@@ -171,9 +171,9 @@ def test_formulas_in_a_user_s_files_are_none_in_our_tables_and_corrections_of_th
     lines["ant"].append(csv_line(99, "ant", key_id="=cmd|'/C calc'!A0"))
     write_competition(tmp_path, lines, max_rejected=0.5)
     path = tmp_path / "corrections.csv"
-    corrections = [Correction("=f", -7, "-x", "@y"), Correction(FOLDER, 3, "ant", "=c+1")]
+    corrections = [Correction("=f", 7, "-x", "@y"), Correction(FOLDER, 3, "ant", "=c+1")]
     assert record(corrections, path) == 2
-    assert path.read_text() == f"{HEADER}'=f,-7,'-x,'@y\n{FOLDER},3,ant,'=c+1\n"
+    assert path.read_text() == f"{HEADER}'=f,7,'-x,'@y\n{FOLDER},3,ant,'=c+1\n"
     assert read_corrections(path) == corrections
     folds = run_shuffle(tmp_path)
     assert labels(folds)[3][1] == "=c+1"

@@ -28,7 +28,8 @@ from hypothesis import strategies as st
 from pipeline.drawings.words import load_words
 from pipeline.foundation.errors import SketchstackError
 from pipeline.raw import sketchrnn
-from pipeline.raw.files import RawFile, layout_of, training_files
+from pipeline.raw.files import RawFile, layout_of
+from pipeline.raw.listing import training_files
 from pipeline.raw.names import format_of, has_hashed_ids, uncompressed_name, word_of_name
 from pipeline.raw.readers import Reject
 from pipeline.submissions.files import known_words, sample_key_ids
@@ -726,16 +727,19 @@ def test_bitmaps_are_refused_by_that_name(tmp_path, name):
         layout_of(RawFile(tmp_path / name, 0, ANT))
 
 
-NAMES = ["ant.parquet", "bee.bin", "cat.jsonl.zst", "dog.csv.bz2", "sketchrnn_elk.full.npz"]
+STARTS = {
+    "ant.parquet": b"PAR1", "bee.bin": b"\0", "cat.jsonl.zst": b"\x28\xb5\x2f\xfd", "dog.csv.bz2": b"BZh9",
+    "sketchrnn_elk.full.npz": b"PK\3\4",
+}  # fmt: skip
 
 
 def test_all_formats_are_found_in_one_folder(tmp_path):
-    for name in NAMES:
+    for name, start in STARTS.items():
         (tmp_path / "train_simplified").mkdir(exist_ok=True)
-        (tmp_path / "train_simplified" / name).write_bytes(b"")
+        (tmp_path / "train_simplified" / name).write_bytes(start)
     words, files = training_files(some_params(str(tmp_path)))
     assert words.names == ("ant", "bee", "cat", "dog", "elk")
-    assert [file.path.name for file in files] == sorted(NAMES, key=lambda name: str(word_of_name(name)))
+    assert [file.path.name for file in files] == sorted(STARTS, key=lambda name: str(word_of_name(name)))
     assert has_hashed_ids(files[-1].name)
 
 

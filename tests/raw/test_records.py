@@ -10,7 +10,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from pipeline.drawings.strokes import LONGEST, MOST_POINTS
-from pipeline.raw.records import BadRowError, Strokes, check_drawing, decoded_drawing, hash_of, simplified
+from pipeline.raw.columns import written_id
+from pipeline.raw.records import (
+    BadRowError,
+    Strokes,
+    check_drawing,
+    checked_row,
+    decoded_drawing,
+    hash_of,
+    simplified,
+)
 
 coordinates = st.integers(0, 255)
 a_stroke = st.lists(st.tuples(coordinates, coordinates), min_size=1, max_size=5).map(
@@ -46,7 +55,10 @@ def fits_the_format(text: str) -> bool:
     """The rules of a simplified drawing, one by one."""
 
     def is_axis(axis: Any) -> bool:
-        return isinstance(axis, list) and all(type(value) is int and 0 <= value <= 255 for value in axis)
+        return isinstance(axis, list) and all(map(is_coordinate, axis))
+
+    def is_coordinate(value: Any) -> bool:
+        return type(value) in (int, float) and value in range(256)
 
     def is_stroke(stroke: Any) -> bool:
         pair = isinstance(stroke, list) and len(stroke) == 2 and all(is_axis(axis) for axis in stroke)
@@ -109,7 +121,7 @@ def test_exactly_what_fits_the_format_is_accepted(text):
         ("[[[1, 2], [3]]]", "x and y of a stroke are of unequal length"),
         ("[[[1], [2], [30]]]", r"a stroke has 3 lists in place of \[x, y\]"),
         ("[[1, 2]]", r"a stroke is not a list of lists \[x, y\]"),
-        ("[[[1.0], [2]]]", "a coordinate is not a whole number"),
+        ("[[[1.5], [2]]]", "a coordinate is not a whole number"),
         ("[[[true], [2]]]", "a coordinate is not a whole number"),
         ("[[[256], [2]]]", r"a coordinate lies outside 0\.\.255"),
         ("[[[0], [-1]]]", r"a coordinate lies outside 0\.\.255"),
@@ -232,13 +244,77 @@ def test_a_dot_gets_two_points_as_in_google_s_files():
         ([[[1], [-1.5e6], [3]]], r"a coordinate lies outside -1000000\.\.1000000"),
         ([[[1], [2], [-1]]], r"a time lies outside 0\.\.4294967295"),
         ([[[1], [2], [float("inf")]]], "a time is not a finite number"),
-        ([[[0, 9] * 300, [0, 9] * 300, [0] * 600]], f"a stroke is longer than {LONGEST} pixels"),
+        ([[[0, 9] * 1500, [0, 9] * 1500, [0] * 3000]], f"a stroke is longer than {LONGEST} pixels"),
         ([[[], [], []]], "a stroke has no points"),
     ],
 )
 def test_a_refusal_of_a_raw_drawing_tells_the_reason(drawing, reason):
     with pytest.raises(BadRowError, match=reason):
         simplified(drawing)
+
+
+@pytest.mark.parametrize("points", [586, 1200, 2400])
+def test_a_long_scribble_is_no_endless_stroke(points):
+    """From corner to corner, up to 120 points a second for the 20 seconds of a game."""
+    zigzag = np.arange(points) % 2 * 400.0
+    across = np.arange(points) * 400 / points
+    strokes = simplified([[across.tolist(), zigzag.tolist(), np.arange(points).tolist()]])
+    assert len(strokes.x) >= 0.95 * points
+    assert strokes.y.max() == 255
+
+
+def test_times_of_a_clock_count_from_the_first_point():
+    x, y, times = [0, 100, 200], [0, 50, 0], [0, 30, 95]
+    clock = [1_489_019_335_637 + each for each in times]
+    assert timed_lists(simplified([[x, y, clock]])) == timed_lists(simplified([[x, y, times]]))
+
+
+@pytest.mark.parametrize("drawing", ["[[[1.0, 2.0], [3.0, 4.0]]]", "[[[1, 2.0], [3e0, 4]]]", "[[[1.0, 2], [3, 4.00]]]"])
+def test_whole_numbers_may_be_written_as_floats(drawing):
+    assert lists_of(parse_drawing(drawing)) == [[[1, 2], [3, 4]]]
+
+
+@pytest.mark.parametrize(
+    ("text", "stamp"),
+    [
+        ("2017-03-09 00:28:55.63775 UTC", "2017-03-09T00:28:55.637750+00:00"),
+        ("2017-03-09T00:28:55Z", "2017-03-09T00:28:55+00:00"),
+        ("2017-03-09t00:28:55z", "2017-03-09T00:28:55+00:00"),
+        ("2017-03-09T00:28:55.637750+00:00", "2017-03-09T00:28:55.637750+00:00"),
+        ("2017-03-09 01:28:55+0100", "2017-03-09T00:28:55+00:00"),
+        ("2017-03-08T16:28:55-08", "2017-03-09T00:28:55+00:00"),
+        ("2017-03-09 00:28:55,5", "2017-03-09T00:28:55.500000+00:00"),
+        ("2017-03-09 00:28:55.637750123 GMT", "2017-03-09T00:28:55.637750+00:00"),
+        ("2017-03-09T00:28", "2017-03-09T00:28:00+00:00"),
+        ("2017-03-09", "2017-03-09T00:00:00+00:00"),
+        (" 2017-03-09 00:28:55 ", "2017-03-09T00:28:55+00:00"),
+    ],
+)
+def test_a_timestamp_may_be_written_as_iso_8601_allows(text, stamp):
+    row = checked_row({"key_id": "1", "drawing": "[[[1], [2]]]", "timestamp": text}, None, False)
+    assert row.timestamp is not None
+    assert row.timestamp.isoformat() == stamp
+
+
+@pytest.mark.parametrize(
+    "text", ["20170309", "2017-W10-4", "2017-03-09T25:00:00", "2017-02-30", "1489019335", "9.3.2017"]
+)
+def test_other_timestamps_are_refused(text):
+    with pytest.raises(BadRowError, match="timestamp is not a date and time"):
+        checked_row({"key_id": "1", "drawing": "[[[1], [2]]]", "timestamp": text}, None, False)
+
+
+@pytest.mark.parametrize("key_id", [0, 7, 2**53 + 1, 2**63 - 1, 2**63, 2**63 + 7, 2**64 - 1])
+def test_a_key_id_of_64_bits_comes_back_as_it_was(key_id):
+    for written in (key_id, str(key_id)):
+        row = checked_row({"key_id": written, "drawing": "[[[1], [2]]]"}, None, False)
+        assert row.key_id in range(-(2**63), 2**63)
+        assert written_id(row.key_id) == key_id
+
+
+@pytest.mark.parametrize(("text", "value"), [("TRUE", True), ("true", True), ("False", False), ("0", False), (1, True)])
+def test_spreadsheets_write_true_in_capitals(text, value):
+    assert checked_row({"key_id": 1, "drawing": [[[1], [2]]], "recognized": text}, None, False).recognized is value
 
 
 def test_drawings_in_both_forms_come_out_the_same(mini):

@@ -201,6 +201,17 @@ def test_what_is_wrong_with_one_section_leaves_the_others(copied_run, monkeypatc
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    "written", [b"\0" * 200, b"", b"epoch,loss\n1,2.0\n", b"\x89PNG", b"epoch,learning_rate,loss,top1\n1,x,y,z\n"]
+)
+def test_a_damaged_learning_curve_costs_its_section_and_is_named(copied_run, written):
+    (copied_run / "models/synthetic/curves/gru/fold1.csv").write_bytes(written)
+    run_main(report_stage)
+    text = (copied_run / Path("reports/synthetic/report.html")).read_text()
+    assert "models/synthetic/curves/gru/fold1.csv is damaged" in text
+    assert text.count("<h2") == len(TITLES)
+
+
 def test_calibration_errors_are_over_all_rows_whichever_fold_they_are_of(finished_run, monkeypatch):
     monkeypatch.chdir(finished_run.home)
     run = Run(load_params())

@@ -67,7 +67,7 @@ IN_ROW: dict[str, tuple[Callable[[str, Random], str], str]] = {
     "float": (lambda line, random: line.replace(",", random.choice([".0,", "e0,"]), 1), "is not a 64-bit integer"),
     "sign or zero": (lambda line, random: random.choice(["+", "0"]) + line, "is not a 64-bit integer"),
     "quotes": (lambda line, random: '"' + line.replace(",", '",', 1), "is not a 64-bit integer"),
-    "too large": (lambda line, random: f"{2**63 + int(random.integers(9))}," + line.split(",")[1], "64-bit integer"),
+    "too large": (lambda line, random: f"{2**64 + int(random.integers(9))}," + line.split(",")[1], "64-bit integer"),
     "another key_id": (lambda line, random: f"{random.integers(9**9)}," + line.split(",")[1], "is not in the sample"),
     "carriage return": (lambda line, random: line + "\r", "a carriage return"),
 }

@@ -4,6 +4,7 @@ import csv
 import gzip
 import json
 import re
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -95,6 +96,18 @@ def test_the_stage_leaves_folds_words_rejects_and_a_summary_and_nothing_else(tmp
     assert load_words(folds).names == ("ant", "wine_glass")
     assert sorted(path.name for path in tmp_path.iterdir()) == [".partial", "data", "folds", "logs", "params.yaml"]
     assert [path.name for path in (tmp_path / ".partial").iterdir()] == ["locks"]
+
+
+def test_words_that_came_or_went_since_the_last_shuffle_are_told(tmp_path, capsys):
+    write_competition(tmp_path, small())
+    run_shuffle(tmp_path)
+    assert "since the last shuffle" not in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "data")
+    write_competition(tmp_path, {"ant": lines_of("ant", range(1, 13)), "bee": lines_of("bee", range(101, 113))})
+    run_shuffle(tmp_path)
+    told = capsys.readouterr().out
+    assert "words that are gone since the last shuffle: wine_glass" in told
+    assert "words that are new since the last shuffle: bee" in told
 
 
 def test_every_column_of_a_row_arrives(tmp_path):
@@ -338,7 +351,7 @@ def test_raw_and_simplified_files_side_by_side_stop_the_stage(tmp_path, odd):
     raw_competition(tmp_path, **plain[odd])
     text = failing_shuffle(tmp_path)
     assert f"{'test_simplified' if odd == 'test' else 'bee'}.csv simplified ones, so only some rows would have" in text
-    assert "Name files of one kind in params.yaml" in text
+    assert "Leave files of one kind there" in text
 
 
 def faulty(kind, key, word, rng):
@@ -566,7 +579,7 @@ def test_the_command_ends_on_bad_input_with_a_paragraph_and_exit_code_1(tmp_path
     paragraph = " ".join(ended.stderr.rpartition("\n\n")[2].split())
     assert paragraph == (
         "Error: data/synthetic/train_simplified/ant.csv, line 2: the word is 'bee', but the file's name says 'ant'; "
-        "rename the file after its word, or fetch it again with `make data`."
+        "rename the file after the word of its rows, or bring back the right file."
     )
 
 

@@ -56,7 +56,7 @@ def test_the_command_prints_both_scores(submission, labels, capsys):
         (["1,ant", "2,", "3,cat", "4,dog"], "key_id,word", r"labels.csv row 2 \(line 3\) has no word"),
         (["1,ant", "x,bee"], "key_id,word", r"row 2 \(line 3\) has the key_id 'x'.*64-bit integer"),
         (["1,ant", "1.0,bee"], "key_id,word", "1.0"),
-        (["1,ant", "9223372036854775808,bee"], "key_id,word", "9223372036854775808"),
+        (["1,ant", "18446744073709551616,bee"], "key_id,word", "18446744073709551616"),
         (["1,ant", "1,bee"], "key_id,word", r"row 2 \(line 3\) repeats the key_id 1 of row 1"),
         (["1,ant,x"], "key_id,word", "row 1 .* has 3 fields, but the header names 2"),
         (["1,ant"], "key,word", "no column key_id"),

@@ -379,7 +379,7 @@ CORRUPTIONS = {
     "quotes": (lambda row: replaced(row, f'"{key_of(row)}",ant cat baseball'), "is not a 64-bit integer"),
     "float": (lambda row: replaced(row, f"{float(key_of(row))},ant cat baseball"), "is not a 64-bit integer"),
     "leading zero": (lambda row: replaced(row, f"0{VALID[row]}"), "is not a 64-bit integer"),
-    "beyond 64 bits": (lambda row: replaced(row, f"{2**63},ant cat baseball"), "is not a 64-bit integer"),
+    "beyond 64 bits": (lambda row: replaced(row, f"{2**64},ant cat baseball"), "is not a 64-bit integer"),
     "other digits": (lambda row: replaced(row, "１７,ant cat baseball"), "is not a 64-bit integer"),
     "strange key_id": (lambda row: replaced(row, "99,ant cat baseball"), "key_id 99 is not in the sample"),
     "row lost": (lambda row: content(VALID[:row] + VALID[row + 1 :]), "5 rows instead of 6"),
