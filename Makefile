@@ -1,6 +1,6 @@
 # Sketchstack. `make` without a target lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup chaos repro test lint tune experiments bench bench-data bench-train bench-effects bench-gpu bench-plain bench-kills bench-stack bench-coverage bench-report bench-scores submit reproduce compare report data profile
+.PHONY: help setup chaos fuzz bench-formats repro test lint tune experiments bench bench-data bench-train bench-effects bench-gpu bench-plain bench-kills bench-stack bench-coverage bench-report bench-scores submit reproduce compare report data profile
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON := .venv/bin/python
@@ -71,6 +71,12 @@ bench: bench-data bench-train ## the benchmarks of data and of training
 
 bench-data: $(INSTALLED) ## shuffle, batches and shards of data/mini against the published code; needs an idle machine
 	@for name in shuffle memory batches first_batch shard_size; do $(PYTHON) -m bench.$$name || exit 1; echo; done
+
+bench-formats: $(INSTALLED) ## rows per second of each format of raw files, beside a plain reader
+	@$(PYTHON) -m bench.formats
+
+fuzz: $(INSTALLED) ## raw folders to which things happen: a traceback, a lost row or an unnamed file (20 minutes)
+	@$(PYTHON) -m bench.fuzz --minutes 20
 
 bench-train: $(INSTALLED) ## training steps of every learner, with new batches and from memory; needs an idle machine
 	@$(PYTHON) -m bench.train

@@ -124,7 +124,9 @@ def surrounded(project: Path, name: str, folder: Path) -> list[str]:
     for stage in STAGES:
         done = _run(home, odd, stage, name == "another user", folder)
         faults += ends_well_or_in_words(done)
-        if done.code and not name.startswith(("TMPDIR", "little address", "output closed", "output that is cut", "64 open")):
+        if done.code and not name.startswith(
+            ("TMPDIR", "little address", "output closed", "output that is cut", "64 open")
+        ):
             faults.append(f"{' '.join(stage)} fails: {done.words[-500:]}")
         if done.code:
             break

@@ -7,6 +7,7 @@ A base learner of the first round has its learner's name. One of the second roun
 from __future__ import annotations
 
 import csv
+import json
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -15,9 +16,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.drawings.encodings import set_threads
-from pipeline.drawings.shards import SUMMARY, TEST, Shards, open_shard, open_shards
+from pipeline.drawings.shards import SUMMARY, TEST, Shards, open_shards
 from pipeline.drawings.words import load_words
 from pipeline.foundation.artefacts import alone, file_hash, whole_file, whole_folder
+from pipeline.foundation.contents import intact
 from pipeline.foundation.disk import check_space
 from pipeline.foundation.environment import versions
 from pipeline.foundation.errors import SketchstackError
@@ -63,8 +65,8 @@ def check_stackable(params: Params) -> None:
     Raises:
         SketchstackError: names a word whose cached rows are all in one fold.
     """
-    folders = [places().folds / f"fold{fold}" for fold in params.folds]
-    sizes = [sum(len(open_shard(path)) for path in folder.glob("*.arrow")) for folder in folders]  # hashes no bytes
+    rows_out = json.loads(intact(places().folds / SUMMARY).read_text(encoding="utf-8"))["rows_out"]
+    sizes = [rows_out[f"fold{fold}"] for fold in params.folds]
     shares = [cached_share(size, params) for size in sizes]
     if sizes != shares:  # else all rows are cached, which the shuffle has checked
         labels = [open_folds([fold]).word[:share] for fold, share in zip(params.folds, shares, strict=True)]

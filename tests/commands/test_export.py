@@ -69,7 +69,8 @@ def write_folds(home: Path, *, timed: bool = False) -> Path:
         table = shard_table(shard, FIRST_KEY + number * ROWS, timed=timed, labelled=number < 6)
         write_shard(folds / name / f"{number % 2:04d}.arrow", table)
     WORDS.save(folds / "words.json")
-    (folds / "summary.json").write_text(json.dumps({"shards": shard_hashes(folds)}))
+    rows_out = dict.fromkeys(("fold0", "fold1", "fold2", "test"), 2 * ROWS)
+    (folds / "summary.json").write_text(json.dumps({"rows_out": rows_out, "shards": shard_hashes(folds)}))
     write_params(home)
     return home
 

@@ -48,7 +48,9 @@ def write_shards(shards: dict[str, Shard]) -> None:
         table = shard_table(shard, FIRST_KEY + number * ROWS, timed=False, labelled=name != "test")
         write_shard(Path("folds/synthetic", name, "0000.arrow"), table)
     WORDS.save(Path("folds/synthetic/words.json"))
-    Path("folds/synthetic/summary.json").write_text(json.dumps({"shards": shard_hashes(Path("folds/synthetic"))}))
+    rows_out = {name: len(shard) for name, shard in shards.items()}
+    summary = {"rows_out": rows_out, "shards": shard_hashes(Path("folds/synthetic"))}
+    Path("folds/synthetic/summary.json").write_text(json.dumps(summary))
 
 
 def strokes_of(drawings: Drawings, places: range) -> list[Any]:
