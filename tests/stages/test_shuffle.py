@@ -374,7 +374,7 @@ def faulty(kind, key, word, rng):
         "key_id is not a 64-bit integer": {"key_id": f"{key}{'xe.'[rng.integers(3)]}7"},
         "word is not the file's": {"word": f"{word}s"},
         "timestamp is not a date and time": {"timestamp": f"2017-02-{29 + at} 10:00:00 UTC"},
-        "recognized is neither True nor False": {"recognized": "TRUE"},
+        "recognized is neither True nor False": {"recognized": "yes"},
     }
     return csv_line(key, word, **changes[kind])
 
