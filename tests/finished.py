@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
+from pipeline.drawings.kaggle_csv import KaggleRow
 from pipeline.drawings.shards import open_shards
 from pipeline.drawings.words import load_words, spell
 from pipeline.foundation.params import load_params
@@ -59,7 +60,7 @@ def _synthesize(patch: pytest.MonkeyPatch) -> dict[int, str]:
         drawn.append(word)
         return draw(word, *rest, **how)  # type: ignore[arg-type]
 
-    def noted(*given: object, **how: object) -> synthesize.Row:
+    def noted(*given: object, **how: object) -> KaggleRow:
         made = row(*given, **how)  # type: ignore[arg-type]
         shown[made.key_id] = drawn[-1]
         return made

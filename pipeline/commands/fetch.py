@@ -22,7 +22,8 @@ from pipeline.foundation.commandline import Parser, count
 from pipeline.foundation.disk import check_space
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.raw import google
-from pipeline.raw.folder import NEEDED, all_files, competition_files, left_out, listed
+from pipeline.raw.folder import NEEDED, SHOWN, all_files, competition_files, left_out
+from pipeline.raw.names import listed
 from pipeline.submissions import kaggle
 from pipeline.submissions.troubles import SETUP, KaggleError
 
@@ -48,7 +49,7 @@ def copy(folder: Path, place: Path) -> int:
         )
     files = competition_files(folder)
     if others := left_out(folder, files):
-        print(f"Not copied, because no competition file is called so: {listed(others)}.")
+        print(f"Not copied, because no competition file is called so: {listed(others, SHOWN)}.")
     if place.is_dir() and {path.relative_to(place) for path in all_files(place)} == set(files):
         _, differing, unread = filecmp.cmpfiles(folder, place, [str(file) for file in files], shallow=False)
         if not differing + unread:

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pipeline.foundation.errors import SketchstackError
+from pipeline.raw.names import listed
 
 NEEDED = ("train_simplified", "test_simplified.csv", "sample_submission.csv")
 WELCOME = ("test_labels.csv", "source.json", "ndjson_simplified", "ndjson_raw", "train_raw", "test_raw.csv")
@@ -29,8 +30,8 @@ def competition_files(folder: Path) -> list[Path]:
         names = sorted(path.name for path in folder.iterdir())
         raise SketchstackError(
             f"{folder} does not hold the competition files: {' and '.join(missing)} is missing or empty. It must hold "
-            f"{', '.join(NEEDED)}, as the competition's download does, and holds {listed(names) or 'nothing'}. The "
-            f"files of the words, one a word, belong into the folder train_simplified; files may be compressed."
+            f"{', '.join(NEEDED)}, as the competition's download does, and holds {listed(names, SHOWN) or 'nothing'}. "
+            f"The files of the words, one a word, belong into the folder train_simplified; files may be compressed."
         )
     return [path.relative_to(folder) for files in found.values() for path in files]
 
@@ -43,12 +44,6 @@ def left_out(folder: Path, files: Sequence[Path]) -> list[str]:
     taken = set(files)
     names = [path.relative_to(folder) for path in (*others, *hidden) if path.relative_to(folder) not in taken]
     return [f"{name}/" if (folder / name).is_dir() else str(name) for name in names]
-
-
-def listed(names: Sequence[str]) -> str:
-    """A list of names, the first ten in full."""
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def _there(folder: Path, name: str) -> list[Path]:

@@ -9,7 +9,6 @@ the result depends on the request alone; its labels are kept. A drawing or key_i
 
 from __future__ import annotations
 
-import csv
 import difflib
 import heapq
 import json
@@ -19,12 +18,13 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from tqdm import tqdm
 from xxhash import xxh3_64_intdigest
 
-from pipeline.drawings.words import Words, spell
+from pipeline.drawings.kaggle_csv import KaggleRow, write_test_files, write_training_file
+from pipeline.drawings.words import spell
 from pipeline.foundation.artefacts import file_hash, remove, whole_folder
 from pipeline.foundation.disk import check_space, size
 from pipeline.foundation.errors import SketchstackError
@@ -37,7 +37,6 @@ TEST_SHARE, MOST_TEST_ROWS = 0.1, 300  # Kaggle's test set has 330 drawings a wo
 LINE_BYTES = {"simplified": 500, "raw": 4000}  # expected length of a line
 LEAST_LINE_BYTES = {"simplified": 250, "raw": 1500}
 COPIES = 3  # of the drawings on disk: as they came, as CSV, and in DVC's cache
-TRAIN_COLUMNS = ("countrycode", "drawing", "key_id", "recognized", "timestamp", "word")
 DRAWING = re.compile(rb'"drawing"\s*:\s*(\[[][0-9,.eE+\s-]*\])')
 TIMESTAMP = re.compile(r"(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)(?:\.(\d{1,6}))?(?: UTC)?")
 
@@ -75,17 +74,6 @@ class Request:
     def remote(self, word: str) -> str:
         """The file of a word in the bucket."""
         return f"full/{self.kind}/{word}.ndjson"
-
-
-class Drawing(NamedTuple):
-    """A drawing, with its fields as a CSV of Kaggle has them."""
-
-    key_id: int
-    countrycode: str
-    drawing: str
-    recognized: bool
-    timestamp: str
-    word: str
 
 
 @dataclass
@@ -237,8 +225,14 @@ def write_competition(place: Path, request: Request, folder: Path) -> dict[str, 
             count = counts[word]
             rows = _read(_local(folder, word), word, request.rows, count)
             kept = _apart(rows, drawings, key_ids, request.seed, count)
-            _write_csv(beside / request.train / f"{word}.csv", TRAIN_COLUMNS, (_training_row(each) for each in kept))
-        _write_test(beside, request, test)
+            write_training_file(beside / request.train / f"{word}.csv", kept)
+        write_test_files(
+            test,
+            request.words,
+            test=beside / request.test,
+            sample=beside / "sample_submission.csv",
+            labels=beside / "test_labels.csv",
+        )
         for each in test:
             counts[each.word].test += 1
         for word, count in counts.items():
@@ -260,26 +254,6 @@ def _shown(words: Sequence[str]) -> Iterator[str]:
             bar.update()
 
 
-def _training_row(each: Drawing) -> Sequence[object]:
-    return each.countrycode, each.drawing, each.key_id, each.recognized, each.timestamp, each.word
-
-
-def _write_test(folder: Path, request: Request, test: Sequence[Drawing]) -> None:
-    """Write the test drawings, the sample submission and the labels, all in order of key_id as on Kaggle."""
-    rows = sorted(test)
-    guesses = " ".join(Words.from_names(request.words).names[:3])
-    _write_csv(folder / request.test, ("key_id", "countrycode", "drawing"), (each[:3] for each in rows))
-    _write_csv(folder / "sample_submission.csv", ("key_id", "word"), ((each.key_id, guesses) for each in rows))
-    _write_csv(folder / "test_labels.csv", ("key_id", "word"), ((each.key_id, spell(each.word)) for each in rows))
-
-
-def _write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-
-
 def _write_source(folder: Path, request: Request, counts: dict[str, Counts]) -> None:
     """Write what the competition was made from, with the SHA-256 of each of its files."""
     written = {str(path.relative_to(folder)): file_hash(path) for path in sorted(folder.rglob("*")) if path.is_file()}
@@ -288,13 +262,13 @@ def _write_source(folder: Path, request: Request, counts: dict[str, Counts]) -> 
     (folder / SOURCE).write_text(json.dumps(source, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _chosen(request: Request, folder: Path) -> list[Drawing]:
+def _chosen(request: Request, folder: Path) -> list[KaggleRow]:
     """The test set: of each word, the drawings with the smallest seeded hashes; no key_id and no drawing twice."""
-    test: list[Drawing] = []
+    test: list[KaggleRow] = []
     key_ids: set[int] = set()
     hashes: set[int] = set()
     for word in request.words:
-        found: dict[int, Drawing] = {}
+        found: dict[int, KaggleRow] = {}
         count = Counts()
         for each in _read(_local(folder, word), word, request.rows, count):
             found.setdefault(_hash(each, request.seed), each)
@@ -309,8 +283,8 @@ def _chosen(request: Request, folder: Path) -> list[Drawing]:
 
 
 def _apart(
-    rows: Iterable[Drawing], drawings: set[int], key_ids: set[int], seed: int, count: Counts
-) -> Iterator[Drawing]:
+    rows: Iterable[KaggleRow], drawings: set[int], key_ids: set[int], seed: int, count: Counts
+) -> Iterator[KaggleRow]:
     """The rows that share nothing with the test set, each key_id once."""
     seen: set[int] = set()
     for each in rows:
@@ -320,12 +294,12 @@ def _apart(
             yield each
 
 
-def _hash(each: Drawing, seed: int) -> int:
+def _hash(each: KaggleRow, seed: int) -> int:
     """64-bit hash of a drawing, however its numbers are spaced."""
     return int(xxh3_64_intdigest("".join(each.drawing.split()).encode(), seed=seed))
 
 
-def _read(path: Path, word: str, rows: int, count: Counts) -> Iterator[Drawing]:
+def _read(path: Path, word: str, rows: int, count: Counts) -> Iterator[KaggleRow]:
     """The drawings in the first lines of a file, which are complete; behind them, the end of a range may cut a line."""
     with path.open("rb") as file:
         for line, _ in zip(file, range(rows), strict=False):
@@ -337,7 +311,7 @@ def _read(path: Path, word: str, rows: int, count: Counts) -> Iterator[Drawing]:
                 yield drawing
 
 
-def _parsed(line: bytes, word: str) -> Drawing | None:
+def _parsed(line: bytes, word: str) -> KaggleRow | None:
     """A line of ndjson as a row, with the text of its drawing as it is; None if it is no drawing of the word."""
     try:
         record = json.loads(line)
@@ -345,7 +319,7 @@ def _parsed(line: bytes, word: str) -> Drawing | None:
         if text is None or not record["drawing"] or spell(record["word"]) != spell(word):
             return None
         stamp = TIMESTAMP.fullmatch(record["timestamp"])
-        return Drawing(
+        return KaggleRow(
             int(record["key_id"]),
             str(record["countrycode"] or ""),
             text[1].decode(),
@@ -358,7 +332,7 @@ def _parsed(line: bytes, word: str) -> Drawing | None:
 
 
 def fetch(place: Path, request: Request, folder: Path, *, connections: int) -> str:
-    """Fetch the drawings of a request and write their competition. Returns a sentence about what is there.
+    """Fetch the drawings of a request and write their competition; returns the summary.
 
     Args:
         place: of the competition.

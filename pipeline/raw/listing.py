@@ -21,7 +21,7 @@ from pipeline.drawings.words import Words, spell
 from pipeline.foundation.errors import REMEDIES, SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.raw.files import RawFile
-from pipeline.raw.names import word_of_name
+from pipeline.raw.names import listed, word_of_name
 from pipeline.raw.packing import BROKEN_ZIP, PACKED
 
 ENDINGS = ".ndjson, .jsonl, .parquet, .bin or .npz, also packed as .gz, .bz2, .xz, .zst or .zip"
@@ -188,7 +188,7 @@ def test_file(params: Params, number: int) -> RawFile:
     found = list_files(place)
     _check_refused(place, found.refused)
     if len(found.files) != 1:
-        names = ": " + _names([str(file) for file in found.files]) if found.files else ""
+        names = ": " + listed([str(file) for file in found.files], NAMED) if found.files else ""
         raise SketchstackError(
             f"{place} holds {len(found.files)} files of drawings instead of one{names}; leave one there, or "
             "name the file itself in params.yaml under data.test."
@@ -208,7 +208,7 @@ def not_read(params: Params, listing: Listing) -> list[str]:
 def told_not_read(params: Params, listing: Listing) -> str:
     """One line that names what is not read; empty if everything is."""
     names = [safe_name(name) for name in not_read(params, listing)]
-    return f"Not read in {params.data.folder}: {_names(names)}" if names else ""
+    return f"Not read in {params.data.folder}: {listed(names, NAMED)}" if names else ""
 
 
 def list_files(place: Path) -> Found:
@@ -338,9 +338,7 @@ def _refusal(place: str, name: str, start: bytes) -> Refusal | None:
         return Refusal(
             place, f"its name says {wanted}, but it does not start like it", "give it the ending that is true"
         )
-    remedy = (
-        "save it as UTF-8" if "UTF-" in is_like else "give it the ending that is true, or bring back the right file"
-    )
+    remedy = "save it as UTF-8" if "UTF-" in is_like else TRUE_ENDING
     return Refusal(place, f"it is {is_like}, but its name says {wanted or 'text'}", remedy)
 
 
@@ -443,15 +441,9 @@ def _check_refused(place: Path, refused: list[Refusal]) -> None:
         return
     first = refused[0]
     more = [f"{each.name} ({each.reason})" for each in refused[1:]]
-    others = f" {len(more)} more: {_names(more)}." if more else ""
+    others = f" {len(more)} more: {listed(more, NAMED)}." if more else ""
     raise SketchstackError(f"{first.name} cannot be read: {first.reason}; {first.remedy}.{others}")
 
 
 def _told_ignored(ignored: list[str]) -> str:
-    return f" (only {_names([safe_name(name) for name in ignored])})" if ignored else ""
-
-
-def _names(names: list[str]) -> str:
-    """Names as a list; of many, the first and the number of the others."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return ", ".join(names[:NAMED]) + more
+    return f" (only {listed([safe_name(name) for name in ignored], NAMED)})" if ignored else ""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from pipeline.raw.packing import compression_of
 
 BITMAPS = ".npy"
@@ -17,6 +19,12 @@ FORMATS = {
 }
 TEXT = {".csv", ".ndjson", ".jsonl"}
 COMPLETE = ".full"  # cat.full.npz holds all drawings of cat, cat.npz at most 75,000
+
+
+def listed(names: Sequence[str], most: int) -> str:
+    """Names as a list; of more than `most`, the first and the number of the others."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def word_of_name(name: str) -> str | None:

@@ -18,7 +18,7 @@ from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
 from pipeline.raw.corrections import CORRECTIONS, check_found, corrections_of
 from pipeline.raw.files import layout_of, least_written, words_of_hashed_ids
-from pipeline.raw.folder import listed
+from pipeline.raw.folder import SHOWN
 from pipeline.raw.folds import (
     check_counts,
     check_every_word,
@@ -28,6 +28,7 @@ from pipeline.raw.folds import (
     write_summary,
 )
 from pipeline.raw.listing import chosen_files, list_training, test_file, told_not_read
+from pipeline.raw.names import listed
 from pipeline.raw.readers import check_alike, read_files
 from pipeline.raw.spill import Parts
 from pipeline.raw.spread import is_spread, spread
@@ -78,7 +79,7 @@ def tell_words(words: Words) -> None:
     if isinstance(former, list):
         for what, names in (("gone", set(former) - set(words.names)), ("new", set(words.names) - set(former))):
             if names:
-                print(f"words that are {what} since the last shuffle: {listed(sorted(names))}", flush=True)
+                print(f"words that are {what} since the last shuffle: {listed(sorted(names), SHOWN)}", flush=True)
     note(log, {"words": words.names})
 
 

@@ -8,16 +8,13 @@ the number of drawings.
 
 from __future__ import annotations
 
-import csv
 import zlib
-from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.drawings.words import Words, spell
+from pipeline.drawings.kaggle_csv import KaggleRow, write_test_files, write_training_file
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params
 from pipeline.foundation.places import PARAMS
@@ -32,18 +29,7 @@ COUNTRIES = ["US", "GB", "DE", "RU", "SE", "FR", "BR", "SA", "KR", "JP"]
 OPENED = datetime(2017, 1, 23)  # first day of Kaggle's data, which end in March 2017
 
 
-class Row(NamedTuple):
-    """One drawing of the competition; `word` is the word that the player was asked to draw."""
-
-    key_id: int
-    countrycode: str
-    drawing: str
-    recognized: bool
-    timestamp: str
-    word: str
-
-
-def row(word: str, number: int, part: int, *, seed: int, unrecognized: float, mislabelled: float) -> Row:
+def row(word: str, number: int, part: int, *, seed: int, unrecognized: float, mislabelled: float) -> KaggleRow:
     """Drawing `number` of a word in the training or test part: a pure function of its arguments.
 
     Args:
@@ -61,15 +47,7 @@ def row(word: str, number: int, part: int, *, seed: int, unrecognized: float, mi
     unfinished, misread = rng.random() < unrecognized, rng.random() < mislabelled
     shown = rng.choice([other for other in list(FIGURES)[:MISREAD] if other != word]) if misread else word
     drawing = drawing_json(draw(shown, rng, unfinished=unfinished))
-    return Row(key_id, country, drawing, not unfinished, f"{time:%Y-%m-%d %H:%M:%S.%f}", word)
-
-
-def write_csv(path: Path, header: str, rows: Iterable[Sequence[object]]) -> None:
-    """Write rows as Kaggle does: line feeds, quotes only around fields with commas."""
-    with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header.split(","))
-        writer.writerows(rows)
+    return KaggleRow(key_id, country, drawing, not unfinished, f"{time:%Y-%m-%d %H:%M:%S.%f}", word)
 
 
 def write_train(folder: Path, params: Params) -> None:
@@ -78,20 +56,20 @@ def write_train(folder: Path, params: Params) -> None:
     chances = params.synthesize.model_dump(include={"unrecognized", "mislabelled"})
     for word in FIGURES:
         rows = (row(word, k, TRAIN, seed=params.seed, **chances) for k in range(params.synthesize.train_rows))
-        table = ((r.countrycode, r.drawing, r.key_id, r.recognized, r.timestamp, r.word) for r in rows)
-        write_csv(folder / f"{word}.csv", "countrycode,drawing,key_id,recognized,timestamp,word", table)
+        write_training_file(folder / f"{word}.csv", rows)
 
 
 def write_test(folder: Path, params: Params) -> None:
-    """Write the test drawings, the sample submission and the true words, all in order of key_id as on Kaggle."""
+    """Write the test drawings, the sample submission and the true words."""
     chances = {"unrecognized": params.synthesize.unrecognized, "mislabelled": 0.0}  # test labels are never wrong
     numbers = range(params.synthesize.test_rows)
-    rows = sorted(row(word, k, TEST, seed=params.seed, **chances) for word in FIGURES for k in numbers)
-    write_csv(folder / params.data.test, "key_id,countrycode,drawing", (r[:3] for r in rows))
-    guesses = " ".join(Words.from_names(FIGURES).names[:3])
-    write_csv(folder / params.data.sample_submission, "key_id,word", ((r.key_id, guesses) for r in rows))
-    if params.data.labels:
-        write_csv(folder / params.data.labels, "key_id,word", ((r.key_id, spell(r.word)) for r in rows))
+    write_test_files(
+        (row(word, k, TEST, seed=params.seed, **chances) for word in FIGURES for k in numbers),
+        FIGURES,
+        test=folder / params.data.test,
+        sample=folder / params.data.sample_submission,
+        labels=folder / params.data.labels if params.data.labels else None,
+    )
 
 
 def check_place(params: Params) -> None:
