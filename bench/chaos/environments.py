@@ -24,6 +24,8 @@ STAGES = (
     ("-m", "pipeline", "report"),
 )
 NOBODY = 65534
+CGROUPS = Path("/sys/fs/cgroup/memory")  # of version 1; below version 2 a process that has children may not make one
+LITTLE = 1_500_000_000  # bytes of memory; the libraries of a stage take a third of them
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,12 @@ def _given_away(home: Path) -> None:
         os.chown(path, NOBODY, NOBODY, follow_symlinks=False)
 
 
+def _little_memory() -> str:
+    """What a shell does to have little memory, with what it starts."""
+    group = CGROUPS / "sketchstack-chaos"
+    return f"mkdir -p {group}; echo {LITTLE} > {group}/memory.limit_in_bytes; echo $$ > {group}/cgroup.procs"
+
+
 def _elsewhere(*names: str) -> Callable[[Path], None]:
     """Folders that are links to another place, as on a machine whose disk is too small."""
 
@@ -90,6 +98,7 @@ ENVIRONMENTS: dict[str, Surroundings] = {
     "umask 000": Surroundings(shell="umask 000"),
     "one core": Surroundings(shell=f"taskset -p -c 0 $$ > {os.devnull}"),
     "64 open files": Surroundings(shell="ulimit -n 64"),
+    "1.5 GB of memory by a cgroup": Surroundings(shell=_little_memory()),
     "little address space": Surroundings(shell="ulimit -v 1500000"),
     "locale C, no UTF-8": Surroundings({"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}),
     "output in ASCII": Surroundings({"PYTHONIOENCODING": "ascii"}),
@@ -149,6 +158,8 @@ def plans(project: Path, tries: int, seed: int) -> Iterator[Plan]:
     names = list(ENVIRONMENTS)
     if os.getuid() != 0 or shutil.which("setpriv") is None:
         names.remove("another user")  # only root can become one
+    if not os.access(CGROUPS, os.W_OK) or not (CGROUPS / "memory.limit_in_bytes").exists():
+        names.remove("1.5 GB of memory by a cgroup")
     for number in range(min(tries, len(names))):
         name = names[(seed + number) % len(names)]
         yield Plan("environments", name, functools.partial(surrounded, project, name))

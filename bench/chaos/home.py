@@ -78,7 +78,7 @@ def started(home: Path, words: Sequence[str], changes: Mapping[str, str | None] 
 
 
 def new_project(place: Path) -> None:
-    """A git repository with this code and a competition that runs in a minute: two learners, three folds."""
+    """A git repository with this code and a competition of a minute: two learners, three folds, a second round."""
     tracked = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT, capture_output=True, text=True, check=True,
@@ -92,7 +92,7 @@ def new_project(place: Path) -> None:
     params |= {"ensemble": ["lstm", "binarynet"], "threads": 1}
     params["synthesize"] |= {"train_rows": 24, "test_rows": 6}
     params["checkpoints"] |= {"seconds": 0.2}
-    params["pseudo"]["learners"] = []
+    params["pseudo"]["learners"] = ["binarynet"]
     params["submit"]["competition"] = "doodles"
     params["stack"]["metalearners"] = ["arithmetic_mean", "geometric_mean", "convex_weights", "logistic"]
     for name in params["ensemble"]:

@@ -12,13 +12,16 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.chaos.home import LIMIT, REPRO, Done, bytes_of, copied, differing, python, started, unclean
+import yaml
+
+from bench.chaos.home import LIMIT, REPRO, Done, bytes_of, committed, copied, differing, python, started, unclean
 from bench.chaos.tries import TRACEBACK, Plan
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 LATEST = 14.0  # seconds after a start until which death comes at a random moment
 POLL = 0.0005  # seconds between two looks for an aimed moment
 A_LIFE = 12  # kills of one run, from nothing to its end
+DEVICES = 5  # this run of every `A_LIFE` trains on two devices
 
 
 def _appears(*patterns: str) -> Callable[[Path], bool]:
@@ -114,6 +117,19 @@ def lives(project: Path, expected: dict[str, str], seed: int, aimed: bool, folde
     return faults + [f"after {deaths}: left over: {name}" for name in unclean(home)]
 
 
+def lives_on_two_devices(project: Path, seed: int, folder: Path) -> list[str]:
+    """As `lives`, where two processes train each learner together; their bytes are those of two devices undisturbed."""
+    two = copied(project, folder / "two", fresh=True)
+    params = yaml.safe_load((two / "params.yaml").read_text())
+    (two / "params.yaml").write_text(yaml.safe_dump(params | {"devices": 2}, sort_keys=False))
+    committed(two, "two devices")
+    done = python(two, *REPRO)
+    if done.code:
+        return [f"it fails undisturbed: {done.text[-1500:]}"]
+    committed(two, "a run on two devices")
+    return lives(two, bytes_of(two), seed, seed % 2 == 0, folder)
+
+
 def _one_life(home: Path, death: Death) -> tuple[Done, bool]:
     """Start the run and let it die; how it ended, and whether it was killed."""
     process, begun = started(home, [sys.executable, *REPRO]), time.monotonic()
@@ -131,5 +147,8 @@ def plans(project: Path, tries: int, seed: int) -> Iterator[Plan]:
     expected = bytes_of(project)
     for number in range(max(1, tries // A_LIFE)):
         aimed = number % 2 == 0
-        run = functools.partial(lives, project, expected, seed + number, aimed)
-        yield Plan("kills", f"{A_LIFE} {'aimed' if aimed else 'random'} kills of a run, seed {seed + number}", run)
+        run: Callable[[Path], list[str]] = functools.partial(lives, project, expected, seed + number, aimed)
+        name = f"{A_LIFE} {'aimed' if aimed else 'random'} kills of a run"
+        if number % A_LIFE == DEVICES:
+            name, run = f"{name} on two devices", functools.partial(lives_on_two_devices, project, seed + number)
+        yield Plan("kills", f"{name}, seed {seed + number}", run)

@@ -1,4 +1,4 @@
-"""The memory of a long stage: its peak is noted while it runs, so that the next run can say what killed the last one.
+"""The memory of a long stage: what it may take, and its peak, so that the next run can say what killed the last one.
 
 The kernel ends a process that takes too much with SIGKILL: no line of Python runs after that, and DVC reports "exited
 with -9". So the process keeps a note below logs/ and removes it when it ends in any other way. The next run of the same
@@ -9,6 +9,8 @@ stage reports a note that a dead process left.
 
 from __future__ import annotations
 
+import ctypes
+import gc
 import json
 import os
 import resource
@@ -21,10 +23,16 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.disk import size
+from pipeline.foundation.environment import GPUS
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.logs import noted
 from pipeline.foundation.places import places
 
+ALLOWED = 0.95  # of the memory that is available
+MORE = 1.05  # an allowance must have grown by this factor for another attempt
+M_MMAP_THRESHOLD = -3  # of glibc's malloc.h: blocks from this size on are mapped on their own
+LARGE = 2**20  # bytes
+SCARCE = 4e9  # bytes: with less, freed memory is given back from the start
 EVERY = 1.0  # seconds between two looks
 GROWN = 1.02  # a peak is written down when it has grown by this factor
 NEAR = 0.8  # of the limit: a process that died with that much was killed for it
@@ -107,6 +115,77 @@ def _watch(path: Path, ended: threading.Event) -> None:
             return
 
 
+class Allowance:
+    """While the block runs, this process may hold the memory that was available at its start: more is refused to it.
+
+    Linux grants more memory than there is, and kills a process that uses it. With a limit on its data (RLIMIT_DATA) it
+    refuses instead, as a GPU does, and torch and NumPy raise an error that can be answered. On a machine with a GPU
+    nothing is limited: its driver reserves addresses as if they were memory.
+
+    Args:
+        enforced: False for a library that a refusal crashes.
+
+    Attributes:
+        bytes: that were available when last asked; 0 where that is not known.
+    """
+
+    def __init__(self, enforced: bool) -> None:
+        self.enforced = enforced and not GPUS.exists()
+        self.before = resource.getrlimit(resource.RLIMIT_DATA)
+
+    def __enter__(self) -> Allowance:
+        self.unused = _of_this_process("VmData:") - _of_this_process("RssAnon:")  # reserved, as for stacks of threads
+        self._ask()
+        if self.bytes < SCARCE:
+            _give_back()
+        return self
+
+    def __exit__(self, *of_an_error: object) -> None:
+        resource.setrlimit(resource.RLIMIT_DATA, self.before)
+
+    def renew(self) -> bool:
+        """After a refusal: give back what is not in use, and allow what is available now.
+
+        Returns:
+            Whether that is more than before, for another program has ended: worth another attempt.
+        """
+        gc.collect()
+        _give_back()
+        before = self.bytes
+        self._ask()
+        return self.bytes > MORE * before
+
+    def _ask(self) -> None:
+        held, self.bytes = _of_this_process("RssAnon:"), int(ALLOWED * available())
+        if self.enforced and held and self.bytes:
+            soft, hard = self.before
+            allowed = held + self.unused + self.bytes
+            allowed = allowed if soft == resource.RLIM_INFINITY else min(allowed, soft)
+            resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
+
+
+def _give_back() -> None:
+    """Return freed memory to the system, and from now on large blocks at once; glibc keeps it for the next step."""
+    libc = ctypes.CDLL(None)
+    if hasattr(libc, "mallopt") and hasattr(libc, "malloc_trim"):
+        libc.mallopt(M_MMAP_THRESHOLD, LARGE)
+        libc.malloc_trim(0)
+
+
+def available() -> int:
+    """Bytes that this process can still get: of the machine and its cgroups, which drop files that were read."""
+    found = [_meminfo("MemAvailable")]
+    for place in _cgroups():
+        for most, used, files in (
+            ("memory.max", "memory.current", ("inactive_file", "active_file")),
+            ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
+        ):
+            if 0 < (most_bytes := _number(place / most)) < UNLIMITED:
+                dropped = sum(_field(place / "memory.stat", name) for name in files)
+                found.append(max(1, most_bytes - _number(place / used) + dropped))
+    return min(found)
+
+
 def peak() -> int:
     """Bytes that this process has held at once."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -129,6 +208,10 @@ def _cgroups() -> Iterator[Path]:
                 root = CGROUPS / "memory" if kinds else CGROUPS
                 inner = root / path.strip("/")
                 yield from (place for place in (inner, *inner.parents) if place.is_relative_to(root))
+
+
+def _of_this_process(name: str) -> int:
+    return _field(Path("/proc/self/status"), name) * 1024
 
 
 def _meminfo(name: str) -> int:

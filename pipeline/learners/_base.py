@@ -13,7 +13,7 @@ import os
 import time
 import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, TypeVar
@@ -28,6 +28,7 @@ from pipeline.drawings.shards import Drawings, Shards
 from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.contents import intact
 from pipeline.foundation.errors import SketchstackError
+from pipeline.foundation.memory import Allowance
 from pipeline.foundation.params import InitialWeights, LearnerParams, Training
 from pipeline.foundation.places import MODELS
 from pipeline.foundation.progress import progress_bar
@@ -146,6 +147,7 @@ class Learner(ABC):
         network: the number of words and keyword params → a network from these inputs to (B, num_words) logits.
         search: search ranges that `pipeline.training.study` cannot infer from types, by path in the params block.
         several_devices: whether several devices can train it together.
+        survives_refusals: whether a step raises an error if the system refuses memory to it, and does not crash.
         devices: the number of devices that train it together, one process each.
         rank: the number of this process among them; rank 0 does all work that is done once.
         seconds: time that `fit` has taken, including runs before a resume.
@@ -155,6 +157,7 @@ class Learner(ABC):
     network: Callable[..., Any]
     search: ClassVar[Mapping[str, Any]] = {}
     several_devices: ClassVar[bool] = False
+    survives_refusals: bool = True
 
     def __init__(self, params: LearnerParams, *, num_words: int, seed: tuple[int, ...], threads: int) -> None:
         self.params, self.num_words, self.seed, self.threads = params, num_words, seed, threads
@@ -210,6 +213,10 @@ class Learner(ABC):
     @abstractmethod
     def out_of_memory(self, error: Exception) -> bool:
         """Whether a step failed because memory ran out."""
+
+    def expected_bytes(self, rows: int) -> int:
+        """The memory that a step on some drawings is expected to take; 0 if a step itself finds out."""
+        return 0
 
     @abstractmethod
     def set_micro_batches(self, count: int) -> None:
@@ -290,14 +297,14 @@ class Learner(ABC):
         begun -= self.seconds
         for row in self.curve:
             log(row)
-        with progress_bar(
-            name,
-            total=steps * batches.batch_size,
-            initial=start * batches.batch_size,
-            unit="drawings",
-            shown=self.rank == 0,
-        ) as bar:
-            for batch in batches.steps(start, steps):
+        size, shown = batches.batch_size, self.rank == 0
+        with (
+            Allowance(enforced=self.survives_refusals) as self.allowance,
+            progress_bar(name, total=steps * size, initial=start * size, unit="drawings", shown=shown) as bar,
+        ):
+            while self.expected_bytes(math.ceil(size / self.micro_batches)) > (self.allowance.bytes or math.inf):
+                self._cut(start, size)
+            for batch in self._fed(batches, start, steps):
                 rate = rate_at(batch.step, steps, training)
                 loss, top1 = self._step(batch, rate)
                 loss_sum, top1_sum = loss_sum + loss, top1_sum + top1
@@ -317,12 +324,25 @@ class Learner(ABC):
                     checkpoint.write(self.state(), progress | {"seconds": time.monotonic() - begun})
         self.seconds = time.monotonic() - begun
 
+    def _fed(self, batches: Batches, start: int, end: int) -> Iterator[Batch]:
+        """The batches of steps start..end-1; if memory runs out as they are made, later steps take less of it."""
+        while start < end:
+            try:
+                for batch in batches.steps(start, end):
+                    yield batch
+                    start = batch.step + 1
+            except MemoryError:
+                self._cut(start, batches.batch_size)
+
     def _step(self, batch: Batch, learning_rate: float) -> tuple[Any, Any]:
         """One step; if memory runs out, the same drawings in smaller parts.
+
+        Memory that another program has freed in the meantime is used first.
 
         Raises:
             SketchstackError: not even a single drawing fits into memory.
         """
+        renewed = False
         while True:
             try:
                 return self.train_step(batch, learning_rate)
@@ -330,17 +350,28 @@ class Learner(ABC):
                 if not self.out_of_memory(error):
                     raise
             # Outside the handler: its error keeps a reference to the arrays of the step.
-            rows = len(batch.labels)
-            if self.micro_batches >= rows:
-                raise SketchstackError(
-                    "there is not enough memory to train on a single drawing; make the network or the encoding smaller."
-                )
-            self.set_micro_batches(min(2 * self.micro_batches, rows))
-            print(
-                f"memory is short: from step {batch.step} on, {self.micro_batches} micro-batches of "
-                f"{math.ceil(rows / self.micro_batches)} drawings make up each batch of {rows}",
-                flush=True,
+            more, renewed = not renewed and self.allowance.renew(), True
+            if more:
+                self.set_micro_batches(self.micro_batches)
+            else:
+                self._cut(batch.step, len(batch.labels))
+
+    def _cut(self, step: int, rows: int) -> None:
+        """Train on batches of `rows` drawings in twice as many parts from a step on.
+
+        Raises:
+            SketchstackError: a part has a single drawing already.
+        """
+        if self.micro_batches >= rows:
+            raise SketchstackError(
+                "there is not enough memory to train on a single drawing; make the network or the encoding smaller."
             )
+        self.set_micro_batches(min(2 * self.micro_batches, rows))
+        print(
+            f"memory is short: from step {step} on, {self.micro_batches} micro-batches of "
+            f"{math.ceil(rows / self.micro_batches)} drawings make up each batch of {rows}",
+            flush=True,
+        )
 
     def _resume(self, checkpoint: Checkpoint) -> tuple[int, float, float]:
         found = self.from_first(checkpoint.read() if self.rank == 0 else None)

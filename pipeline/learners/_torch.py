@@ -16,6 +16,7 @@ from torch.nn.functional import cross_entropy
 
 from pipeline.drawings.batches import Batch
 from pipeline.drawings.shards import Shards
+from pipeline.foundation.environment import allow_bfloat16
 from pipeline.foundation.errors import SketchstackError
 from pipeline.learners._base import DROPOUT, SHORT_OF_MEMORY, EpochLog, Found, Learner, average_decay
 from pipeline.training.checkpoints import Checkpoint, State
@@ -94,6 +95,8 @@ class TorchLearner(Learner):
     def build(self) -> None:
         on_gpu = set_up_torch(self.threads)
         self.device = torch.device("cuda" if on_gpu else "cpu")
+        if self.params.training.precision == "bfloat16":
+            allow_bfloat16()
         torch.manual_seed(_seed_of(self.seed))
         module = self.made_network()
         self.model = module.to(self.device).to(memory_format=torch.channels_last)

@@ -31,7 +31,7 @@ def write_scores(
     for name, values in named.items():
         np.save(folder / f"{name}.npy", values)
     calibration = {
-        name: {"temperature": round(found.temperature, 4), "used": found.used}
+        name: {"temperature": float(f"{np.float32(found.temperature):.9g}"), "used": found.used}  # 9 digits: exact
         | {of: dict(zip(("before", "after"), np.round(getattr(found, of), 6).tolist(), strict=True)) for of in ERRORS}
         for name, found in stacked.calibration.items()
     }
