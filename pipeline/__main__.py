@@ -30,6 +30,9 @@ COMMANDS: dict[str, dict[str, str]] = {
         "preview": "draw drawings, as they are or as a learner sees them",
         "score": "score a CSV of guesses against known labels",
     },
+    "use": {
+        "predict": "guess what drawings show, with the trained ensemble",
+    },
     "compare": {
         "compare": "say whether B is better than A: learners, submissions, revisions",
         "experiments": "list the experiments of `dvc exp run`, best first",

@@ -19,6 +19,7 @@ FLOORS = (
     {"__main__"},
     {"stages", "commands"},
     {"report"},
+    {"serving"},
     {"comparison"},
     {"submissions"},
     {"stacking"},

@@ -141,7 +141,7 @@ def list_training(params: Params) -> Listing:
             f"make such a folder, or name the file {packed.name} if it is a ZIP archive."
         )
     found = list_files(place)
-    _check_refused(place, found.refused)
+    check_refused(place, found.refused)
     files = _by_word(place, found.files)
     if not files:
         raise SketchstackError(
@@ -186,7 +186,7 @@ def test_file(params: Params, number: int) -> RawFile:
             "or name another in params.yaml under data.test."
         )
     found = list_files(place)
-    _check_refused(place, found.refused)
+    check_refused(place, found.refused)
     if len(found.files) != 1:
         names = ": " + listed([str(file) for file in found.files], NAMED) if found.files else ""
         raise SketchstackError(
@@ -435,7 +435,7 @@ def _by_word(place: Path, files: Iterable[RawFile]) -> dict[str, RawFile]:
     return found
 
 
-def _check_refused(place: Path, refused: list[Refusal]) -> None:
+def check_refused(place: Path, refused: list[Refusal]) -> None:
     """Stop if files are refused: the first with its reason and remedy, the others by name."""
     if not refused:
         return

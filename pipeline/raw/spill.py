@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numba
 import numpy as np
@@ -208,6 +208,19 @@ def _countries(codes: np.ndarray) -> pa.DictionaryArray:
     return pa.DictionaryArray.from_arrays(places, COUNTRIES.take(pa.array(known)))
 
 
+class Receiver(Protocol):
+    """What takes gathered rows.
+
+    Attributes:
+        timed: whether each point has its time.
+    """
+
+    timed: bool
+
+    def add(self, rows: Rows, parts: np.ndarray) -> None:
+        """Take rows, each with the number of its part: (rows,) integers. They are overwritten afterwards."""
+
+
 class Gathered:
     """Rows that a thread gathers from its files until there are enough to spill.
 
@@ -216,7 +229,7 @@ class Gathered:
         part_of: rows → the part of each row.
     """
 
-    def __init__(self, parts: Parts, part_of: Callable[[Rows], np.ndarray]) -> None:
+    def __init__(self, parts: Receiver, part_of: Callable[[Rows], np.ndarray]) -> None:
         self.parts, self._part_of = parts, part_of
         self.filled, self._told = 0, 0
         self.rows = empty_rows(0, 0, 0, parts.timed)

@@ -16,10 +16,10 @@ from pipeline.drawings.words import Words
 from pipeline.predictions import metrics
 from pipeline.predictions.cache import LearnerPredictions
 from pipeline.stacking.calibration import Calibrated
+from pipeline.stacking.combination import SUPER
 from pipeline.stacking.metalearners._base import BaseMetaLearner
 from pipeline.stacking.rows import Rows
 
-SUPER = "super_learner"
 STYLES = {"base": "", "meta": "", "super": "bold"}
 SCORES = ["map3", "top1", "log_loss"]
 CONFUSED = 24  # words that fit into a readable plot of confusions

@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.drawings.encodings import set_threads
 from pipeline.drawings.shards import SUMMARY, TEST, Shards, open_shards
-from pipeline.drawings.words import load_words
+from pipeline.drawings.words import Words, load_words
 from pipeline.foundation.artefacts import alone, file_hash, whole_file, whole_folder
 from pipeline.foundation.contents import intact
 from pipeline.foundation.disk import check_space
@@ -27,8 +27,14 @@ from pipeline.foundation.fingerprints import project
 from pipeline.foundation.logs import luxury, note
 from pipeline.foundation.params import Params, learner_of
 from pipeline.foundation.places import places
-from pipeline.learners._base import EpochRow, Learner, load_learner
-from pipeline.predictions.cache import cached_share, check_cached_words, model_folder, write_predictions
+from pipeline.learners._base import EpochRow, Learner, learner_class, load_learner
+from pipeline.predictions.cache import (
+    cached_share,
+    check_cached_words,
+    model_folder,
+    read_predictions,
+    write_predictions,
+)
 from pipeline.training.checkpoints import Checkpoint
 
 LIBRARIES = ("keras", "numba", "numpy", "tensorflow", "tensorflow-cpu", "torch")  # that a step depends on, if installed
@@ -77,6 +83,36 @@ def ready_learner(params: Params, learner: str, held_out: int) -> Learner:
     """A learner with checked params and the seed of its held-out fold."""
     words, seed = load_words(places().folds), (params.seed, held_out)
     return load_learner(learner, params.learner(learner), num_words=len(words), seed=seed, threads=params.threads)
+
+
+def fitted_learner(name: str, held_out: int, params: Params, words: Words, **training: Any) -> Learner:
+    """A base learner's fitted model of held-out fold `held_out`, checked against the params in force.
+
+    Args:
+        name: of the base learner.
+        held_out: the fold that the model was not trained on.
+        params: those in force.
+        words: of the folds.
+        training: params of training that differ when predicting, such as `precision`.
+
+    Raises:
+        SketchstackError: there is no such learner or fold; it is not trained yet, or with other params or words.
+    """
+    others(params.folds, held_out)  # refuses an unknown fold
+    learner_class(learner_of(name))  # its error for an unknown name is clearer than that of the params
+    block = params.learner(learner_of(name))
+    folder = model_folder(name, held_out)
+    if not folder.exists():
+        raise SketchstackError(
+            f"{folder} does not exist, so {name} has not been trained without fold {held_out}; run `dvc repro`."
+        )
+    read_predictions(folder, words=words, learner_hash=params.learner_hash(name))
+    set_threads(params.threads)
+    block = block.model_copy(update={"training": block.training.model_copy(update=training)})
+    seed = (params.seed, held_out)
+    learner = load_learner(learner_of(name), block, num_words=len(words), seed=seed, threads=params.threads)
+    learner.load(folder)
+    return learner
 
 
 def fit_and_predict(

@@ -21,7 +21,7 @@ def test_a_short_fuzz_finds_nothing(tmp_path):
 
 
 def test_a_reader_that_leaves_files_out_is_found(monkeypatch):
-    monkeypatch.setattr(listing, "_check_refused", lambda place, refused: None)
+    monkeypatch.setattr(listing, "check_refused", lambda place, refused: None)
     faults = [fault for case in fuzz.fuzz(3, range(3, 5)) for fault in case.faults]
     assert any("neither read nor named" in fault for fault in faults)
 

@@ -16,13 +16,14 @@ import pytest
 import yaml
 
 from pipeline.commands import export_model as module
-from pipeline.commands.export_model import TOLERANCE, check
 from pipeline.drawings.encodings import identity
 from pipeline.drawings.shards import TEST
 from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import load_params
 from pipeline.learners._base import Learner, load_learner
+from pipeline.serving import convert
+from pipeline.serving.convert import TOLERANCE, check
 from pipeline.stages import train
 from tests.commands.test_export import WORDS, all_rows, write_folds
 from tests.conftest import ROOT, failing_main, run_main
@@ -69,7 +70,7 @@ def trained(tmp_path_factory):
 def home(trained, monkeypatch):
     """The folder of `trained`, which is the one at hand; the environment is put back after a command."""
     monkeypatch.chdir(trained)
-    for name, value in module.ON_CPU.items():
+    for name, value in convert.ON_CPU.items():
         monkeypatch.setenv(name, value)
     return trained
 
@@ -191,13 +192,13 @@ def test_a_model_of_other_params_is_refused(home):
 def test_a_file_with_other_numbers_is_not_kept(kind, home, tmp_path, monkeypatch):
     import torch
 
-    traceable = module._traceable
+    traceable = convert._traceable
 
     def altered(learner: Any, inputs: int) -> torch.nn.Module:
         learner.model.append(torch.nn.Softshrink(0.001))
         return traceable(learner, inputs)
 
-    monkeypatch.setattr(module, "_traceable", altered)
+    monkeypatch.setattr(convert, "_traceable", altered)
     told = failing_main(module, "seresnet", HELD_OUT, tmp_path / "model", "--format", kind)
     assert re.search(r"they differ by up to \d\.\de-0\d, and 1e-05 is allowed\. Nothing was written", told), told
     assert not list(tmp_path.iterdir())
@@ -208,9 +209,9 @@ def test_a_network_for_one_number_of_drawings_is_not_kept(home, tmp_path, monkey
 
     class Fixed(torch.nn.Module):
         def forward(self, images: torch.Tensor) -> torch.Tensor:
-            return images.reshape(module.TRACED, -1)[:, :4].float().softmax(1)
+            return images.reshape(convert.TRACED, -1)[:, :4].float().softmax(1)
 
-    monkeypatch.setattr(module, "_traceable", lambda learner, inputs: Fixed().eval())
+    monkeypatch.setattr(convert, "_traceable", lambda learner, inputs: Fixed().eval())
     assert "does not work for every number of" in failing_main(module, "seresnet", HELD_OUT, tmp_path / "model")
     assert not list(tmp_path.iterdir())
 
@@ -222,7 +223,7 @@ def test_a_network_that_onnx_cannot_hold_is_refused_with_the_other_format(home, 
         def forward(self, images: torch.Tensor) -> torch.Tensor:
             return torch.fft.fft(images.float()).real.flatten(1)[:, :4].softmax(1)
 
-    monkeypatch.setattr(module, "_traceable", lambda learner, inputs: Odd().eval())
+    monkeypatch.setattr(convert, "_traceable", lambda learner, inputs: Odd().eval())
     told = failing_main(module, "seresnet", HELD_OUT, tmp_path / "model")
     assert re.search(r"cannot be written as onnx \(.*fft.*\); --format torchscript may work", told), told
     assert not list(tmp_path.iterdir())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import IO, Any, Protocol, Self
 
 import numpy as np
 from scipy.optimize import minimize
@@ -108,9 +108,9 @@ class BaseMetaLearner(ClassifierMixin, BaseEstimator):
         with path.open("wb") as file:
             np.savez(file, **self.weights_)  # type: ignore[arg-type]
 
-    def load(self, path: Path) -> Self:
+    def load(self, file: Path | IO[bytes]) -> Self:
         """Load the weights that `save` wrote."""
-        with np.load(path) as stored:
+        with np.load(file) as stored:
             self.weights_ = dict(stored)
         return self
 

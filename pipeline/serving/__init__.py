@@ -1,0 +1,1 @@
+"""What predicts new drawings: rows of any file, fitted ensembles, their guesses."""
