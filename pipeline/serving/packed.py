@@ -172,19 +172,31 @@ class PackedEnsemble:
                 done()
         return found
 
-    def predict(self, drawings: Drawings) -> Predicted:
-        """What the model and each base learner say of some drawings, a few thousand at most."""
-        plain = {network.name: self._of_learner(network, drawings) for network in self.networks}
-        if self.combination is None:
-            (only,) = plain.values()
-            return Predicted(only, plain)
-        facts = facts_of(Shards([piece.shard for piece in drawings.pieces]))
-        rows = _rows_of(drawings)
-        by_learner = {name: self.combination.calibrated(name, values) for name, values in plain.items()}
-        return Predicted(self.combination.predict(plain, facts[rows], self.name), by_learner)
+    def predict(self, drawings: Drawings, fold: int | None = None) -> Predicted:
+        """What the model and each base learner say of some drawings, a few thousand at most.
 
-    def _of_learner(self, network: Network, drawings: Drawings) -> np.ndarray:
+        Args:
+            drawings: with times if the ensemble is `timed`.
+            fold: place of the fold among those of the run whose networks alone predict; all by default.
+        """
+        plain = {network.name: self._of_learner(network, drawings, fold) for network in self.networks}
+        facts = facts_of(Shards([piece.shard for piece in drawings.pieces]))[_rows_of(drawings)]
+        scaled = (
+            {name: self.combination.calibrated(name, each) for name, each in plain.items()}
+            if self.combination
+            else plain
+        )
+        return Predicted(self.combined(plain, facts), scaled)
+
+    def combined(self, by_learner: dict[str, np.ndarray], facts: np.ndarray) -> np.ndarray:
+        """The model's probabilities (N, num_words) from those of its base learners and the drawings' facts."""
+        if self.combination is None:
+            return by_learner[self.name]
+        return self.combination.predict(by_learner, facts, self.name)
+
+    def _of_learner(self, network: Network, drawings: Drawings, fold: int | None) -> np.ndarray:
         """The mean over the networks of a learner, (N, num_words) float32."""
+        files = network.files if fold is None else [network.files[fold]]
         encode = getattr(encodings, network.encoding)
         views = [identity, mirror] if network.mirror else [identity]
         total = np.zeros((len(drawings), len(self.words)), np.float32)
@@ -198,10 +210,10 @@ class PackedEnsemble:
             return np.mean([self._sessions[file].run(None, each)[0] for each in fed], axis=0).astype(np.float16)
 
         starts = range(0, len(drawings), AT_A_TIME)
-        waiting = {(file, start): self._pool.submit(run, file, start) for file in network.files for start in starts}
+        waiting = {(file, start): self._pool.submit(run, file, start) for file in files for start in starts}
         for (_, start), each in waiting.items():
             total[start : start + AT_A_TIME] += each.result()
-        return total / len(network.files)
+        return total / len(files)
 
 
 def _rows_of(drawings: Drawings) -> np.ndarray:
@@ -272,6 +284,8 @@ def _session(path: Path, name: str, content: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 3
+    options.add_session_config_entry("session.disable_quant_qdq", "1")  # weights of int8 become float32 once, here
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # of the runtime, which has kinds of its own
