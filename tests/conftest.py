@@ -10,6 +10,12 @@ from typing import NamedTuple
 
 import pytest
 
+from pipeline.foundation.environment import GPUS
+
+# Without a GPU nothing needs triton, and its LLVM crashes a process that has loaded TensorFlow, as that of tests may.
+if not GPUS.exists():
+    sys.modules["triton"] = None  # type: ignore[assignment]
+
 ROOT = Path(__file__).parent.parent
 MINI = ROOT / "data" / "mini"
 
