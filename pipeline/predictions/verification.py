@@ -300,9 +300,9 @@ def count_scores(parts: Iterable[np.ndarray], labels: np.ndarray, words: Words) 
         impostor_weights = np.broadcast_to(weight[0], values.shape).copy()
         impostor_weights[each, own] = 0
         true = values[each, own]
-        genuine = np.bincount(columns[own] + true, minlength=counts.shape[1])
-        counts[1] += genuine.astype(np.int32)
-        counts[0] += (np.bincount((columns + values).ravel(), minlength=counts.shape[1]) - genuine).astype(np.int32)
+        of_own_words = np.bincount(columns[own] + true, minlength=counts.shape[1])
+        of_all_words = np.bincount((columns + values).ravel(), minlength=counts.shape[1])
+        counts += np.stack([of_all_words - of_own_words, of_own_words]).astype(np.int32)
         by_group[1] += np.bincount(group + true, weight[1][own], by_group.shape[1])
         by_group[0] += np.bincount((group[:, None] + values).ravel(), impostor_weights.ravel(), by_group.shape[1])
         at += len(chunk)
