@@ -3,8 +3,8 @@
     sketchstack verify                                  the SuperLearner of this run
     sketchstack verify --model strokenet --out verified a learner, with every word in files
 
-A claim is accepted if the probability of the claimed word is at least a threshold. FAR is the share of false claims that
-are accepted, FRR the share of true claims that are rejected, EER the rate at which both are the same.
+A claim is accepted if the probability of the claimed word is at least a threshold. FAR is the share of false claims
+that are accepted, FRR the share of true claims that are rejected, EER the rate at which both are the same.
 
     DIR/verification.json  all figures
         verification.csv   a row per word
@@ -17,12 +17,12 @@ import csv
 import json
 from collections.abc import Iterator
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from pipeline.drawings.words import Words, load_words
@@ -37,22 +37,22 @@ from pipeline.predictions.verification import FALSE_ACCEPTS, LEAST_ACCEPTED, Ope
 from pipeline.report.charts import png
 from pipeline.report.verification import det_chart, percent, threshold_text
 from pipeline.stacking.scoreboard import SUPER
-from pipeline.submissions.sources import COMBINATIONS, Source, StackedRows, open_source, read_stacked_rows
+from pipeline.submissions.sources import Source, StackedRows, open_source, read_stacked_rows
 
 SHOWN = 5  # hardest words, and as many easiest
 JSON, CSV, PICTURE = "verification.json", "verification.csv", "det.png"
 
 
 def open_model(name: str, params: Params, words: Words, rows: StackedRows) -> Source:
-    """The out-of-fold predictions of a learner or a combination.
+    """The out-of-fold predictions of a learner, a meta-learner or the SuperLearner.
 
     Raises:
         SketchstackError: the name is unknown, or its predictions are missing, stale or damaged.
     """
-    known = [*params.base_learners, *COMBINATIONS]
+    known = [*params.base_learners, *params.stack.metalearners, SUPER]
     if name not in known:
         raise SketchstackError(
-            f"--model {name}: this run has no such model{nearest(name, known)}. It has {', '.join(known)}."
+            f"--model {name}: it is none of {', '.join(known)}, which params.yaml names{nearest(name, known)}"
         )
     return open_source(name, params, words, rows)
 
@@ -78,8 +78,8 @@ def show(name: str, scores: Scores, words: Words, seed: int, console: Console) -
         console.print(f"~ rough: fewer than {LEAST_ACCEPTED} accepted false claims stand behind this threshold.")
     if any(scores.is_pooled(label, rate) for label in range(len(words)) for rate in FALSE_ACCEPTS[:2]):
         console.print(
-            f"* at the threshold of all words: fewer than {LEAST_ACCEPTED} accepted false claims would stand behind the "
-            f"word's own."
+            f"* at the threshold of all words: fewer than {LEAST_ACCEPTED} accepted false claims would stand behind "
+            f"the word's own."
         )
 
 
@@ -107,7 +107,7 @@ def _words_table(scores: Scores, words: Words, seed: int) -> Table:
         low, high = scores.eer_interval(label, np.random.default_rng([seed, 97, label]))
         frr = [f"{percent(point.frr)}{' *' if point.pooled else ''}" for point in points[:2]]
         table.add_row(
-            words.names[label], f"{scores.rows[label]:,}", percent(float(scores.eers[label])),
+            escape(words.names[label]), f"{scores.rows[label]:,}", percent(float(scores.eers[label])),
             f"{percent(low)} to {percent(high)}", *frr, threshold_text(points[0].threshold),
             end_section=number == SHOWN < len(shown),
         )  # fmt: skip
@@ -132,9 +132,13 @@ def write(name: str, scores: Scores, words: Words, params: Params, folder: Path)
     Raises:
         SketchstackError: the folder holds something that this program did not write.
     """
-    random = partial(np.random.default_rng, [params.seed, 96])
-    intervals = scores.intervals(random())
+    intervals = scores.intervals(np.random.default_rng([params.seed, 96]))
     lines = [_word_line(scores, words, label, params.seed) for label in range(len(words))]
+    points = [
+        asdict(point)
+        | {"rough": scores.is_rough(point.false_accept), "frr_interval": intervals[f"frr at {point.false_accept}"]}
+        for point in scores.pooled_points()
+    ]
     content = {
         "profile": params.profile,
         "model": name,
@@ -144,14 +148,7 @@ def write(name: str, scores: Scores, words: Words, params: Params, folder: Path)
             "eer": float(scores.pooled.eer),
             "eer_interval": intervals["eer"],
             "eer_threshold": float(scores.pooled.eer_threshold),
-            "points": [
-                asdict(point)
-                | {
-                    "frr_interval": intervals[f"frr at {point.false_accept}"],
-                    "rough": scores.is_rough(point.false_accept),
-                }
-                for point in scores.pooled_points()
-            ],
+            "points": points,
         },
         "words": lines,
     }
@@ -205,10 +202,10 @@ def _finite(value: Any) -> Any:
 def main(arguments: list[str] | None = None) -> None:
     """Say how well a probability tells whether a drawing is of the word that it claims to be."""
     parser = Parser("verify", main.__doc__, "sketchstack verify", "sketchstack verify --model strokenet --out verified")
-    parser.add_argument("--model", default=SUPER, metavar="NAME", help="a learner or a combination (%(default)s)")
+    parser.add_argument("--model", default=SUPER, metavar="NAME", help="a learner or a meta-learner (%(default)s)")
     parser.add_argument("--out", type=Path, metavar="DIR", help="write every word as JSON and CSV, and the DET curve")
     given: Any = parser.parse_args(arguments)
-    if given.out:
+    if given.out is not None:
         check_replaceable(given.out)
     params = load_params()
     words = load_words(places().folds)
@@ -216,7 +213,7 @@ def main(arguments: list[str] | None = None) -> None:
     source = open_model(given.model, params, words, rows)
     scores = count_scores(chunks(source, len(rows.oof)), rows.labels, words)
     show(given.model, scores, words, params.seed, Console(width=120))
-    if given.out:
+    if given.out is not None:
         write(given.model, scores, words, params, given.out)
         print(f"Written to {given.out}: {JSON}, {CSV}, {PICTURE}.")
 

@@ -33,8 +33,8 @@ def verification(run: Run) -> list[Block]:
         Paragraph(
             "Is a drawing of the word that it claims to be? A claim is accepted if the probability of the claimed word "
             "is at least a threshold. FAR is the share of false claims that are accepted, FRR the share of true claims "
-            "that are rejected; at the EER both are the same. Each word counts the same. `sketchstack verify` has every "
-            "word."
+            "that are rejected; at the EER both are the same. Each word counts the same. "
+            "`sketchstack verify --out DIR` writes every word."
         ),
         det_chart({name: scores.pooled for name, scores in counted.items()}),
         Table(

@@ -101,12 +101,12 @@ def open_sources(params: Params, words: Words, rows: StackedRows) -> Iterator[So
 
 
 def open_source(name: str, params: Params, words: Words, rows: StackedRows) -> Source:
-    """One base learner or combination.
+    """A base learner, or a meta-learner or combination of the stack.
 
     Raises:
         SketchstackError: its predictions are missing, stale, or not of the rows of the stack.
     """
-    if name in COMBINATIONS:
+    if name not in params.base_learners:
         return _combination(name, params, words, rows)
     predictions = read_learner(name, params, words)
     tests = {len(fold.test) for fold in predictions.folds}
@@ -126,7 +126,7 @@ def _source(
     oof: Callable[[np.ndarray], np.ndarray],
     test: Callable[[], np.ndarray],
 ) -> Source:
-    remedy = f"remove {places().meta if name in COMBINATIONS else places().base / name} and run `dvc repro`"
+    remedy = f"remove {places().base / name if learners == [name] else places().meta} and run `dvc repro`"
 
     def finite(probabilities: np.ndarray) -> np.ndarray:
         if not np.isfinite(probabilities).all():  # NaN sorts last and would pass for a guess
