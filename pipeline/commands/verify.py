@@ -35,7 +35,7 @@ from pipeline.foundation.spreadsheets import safe_row
 from pipeline.predictions.metrics import CHUNK
 from pipeline.predictions.verification import FALSE_ACCEPTS, LEAST_ACCEPTED, OperatingPoint, Scores, count_scores
 from pipeline.report.charts import png
-from pipeline.report.verification import det_chart, percent, threshold_text
+from pipeline.report.verification import det_chart, one_in, percent, threshold_text
 from pipeline.stacking.scoreboard import SUPER
 from pipeline.submissions.sources import Source, StackedRows, open_source, read_stacked_rows
 
@@ -52,7 +52,7 @@ def open_model(name: str, params: Params, words: Words, rows: StackedRows) -> So
     known = [*params.base_learners, *params.stack.metalearners, SUPER]
     if name not in known:
         raise SketchstackError(
-            f"--model {name}: it is none of {', '.join(known)}, which params.yaml names{nearest(name, known)}"
+            f"--model {name} is not in params.yaml, which names {', '.join(known)}{nearest(name, known)}"
         )
     return open_source(name, params, words, rows)
 
@@ -89,13 +89,13 @@ def _points_table(scores: Scores, intervals: dict[str, tuple[float, float]]) -> 
         low, high = intervals[f"frr at {point.false_accept}"]
         mark = " ~" if scores.is_rough(point.false_accept) else ""
         threshold = f"{threshold_text(point.threshold)}{mark}"
-        table.add_row(_one_in(point.false_accept), threshold, percent(point.frr), f"{percent(low)} to {percent(high)}")
+        table.add_row(one_in(point.false_accept), threshold, percent(point.frr), f"{percent(low)} to {percent(high)}")
     return table
 
 
 def _words_table(scores: Scores, words: Words, seed: int) -> Table:
     """The hardest words, then the easiest."""
-    first, second = map(_one_in, FALSE_ACCEPTS[:2])
+    first, second = map(one_in, FALSE_ACCEPTS[:2])
     table = _empty_table(
         "The hardest words, then the easiest", "word", "rows", "EER", "95% interval", f"FRR at {first}",
         f"FRR at {second}", f"threshold at {first}",
@@ -120,10 +120,6 @@ def _empty_table(title: str, first: str, *others: str) -> Table:
     for heading in others:
         table.add_column(heading, justify="right")
     return table
-
-
-def _one_in(rate: float) -> str:
-    return f"1 in {1 / rate:,.0f}"
 
 
 def write(name: str, scores: Scores, words: Words, params: Params, folder: Path) -> None:

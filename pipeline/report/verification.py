@@ -17,7 +17,8 @@ from pipeline.stacking.scoreboard import SUPER
 
 SHOWN = 10  # hardest words
 LEAST, MOST = (1e-4, 1e-3), (0.5, 0.95)  # limits of the DET chart: false-accept rate, false-reject rate
-TICKS = (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
+FALSE_ACCEPT_TICKS = (0.0001, 0.001, 0.01, 0.05, 0.2, 0.5)
+FALSE_REJECT_TICKS = (0.002, 0.01, 0.05, 0.2, 0.5, 0.8, 0.95)
 FINENESS = 50  # points of a drawn curve per unit of the normal deviate
 DASHES = ("-", "--", "-.", ":")
 
@@ -36,12 +37,14 @@ def verification(run: Run) -> list[Block]:
             "that are rejected; at the EER both are the same. Each word counts the same. "
             "`sketchstack verify --out DIR` writes every word."
         ),
-        det_chart({name: scores.pooled for name, scores in counted.items()}),
         Table(
-            f"All words, out of fold, {len(run.labels):,} rows. FRR at a FAR of 1 in 100, 1,000 and 10,000.",
-            ["name", "EER", "95% interval", *(f"FRR at 1 in {1 / rate:,.0f}" for rate in FALSE_ACCEPTS)],
+            f"All words, out of fold, {len(run.labels):,} rows: the EER, and the FRR where the FAR is 1 in 100, 1,000 "
+            f"and 10,000.",
+            ["name", "EER", "95% interval", *map(one_in, FALSE_ACCEPTS)],
             [_line(name, scores, run.params.seed) for name, scores in counted.items()],
+            wide=True,
         ),
+        det_chart({name: scores.pooled for name, scores in counted.items()}),
         _hardest(counted[SUPER], run),
         *lost,
     ]
@@ -50,19 +53,26 @@ def verification(run: Run) -> list[Block]:
 def _line(name: str, scores: Scores, seed: int) -> list[str]:
     low, high = scores.intervals(np.random.default_rng([seed, 96]))["eer"]
     frr = (percent(point.frr) for point in scores.pooled_points())
-    return [name, percent(float(scores.pooled.eer)), f"{percent(low)}–{percent(high)}", *frr]
+    return [name, percent(float(scores.pooled.eer)), f"{low:.1%}–{high:.1%}", *frr]
 
 
 def _hardest(scores: Scores, run: Run) -> Table:
     """The words with the highest EER, with the threshold of the least strict operating point."""
-    rate = FALSE_ACCEPTS[0]
+    rate = one_in(FALSE_ACCEPTS[0])
     rows = []
     for label in scores.hardest_first()[:SHOWN]:
         point = scores.points(label)[0]
         figures = [percent(float(scores.eers[label])), percent(point.frr), threshold_text(point.threshold)]
         rows.append([run.words.names[label], f"{scores.rows[label]:,}", *figures])
-    caption = f"The hardest words to verify by the {SUPER}, and the threshold for a FAR of 1 in {1 / rate:,.0f}."
-    return Table(caption, ["word", "rows", "EER", f"FRR at 1 in {1 / rate:,.0f}", "threshold"], rows)
+    caption = (
+        f"The hardest words to verify, by the SuperLearner, with the FRR and the threshold where the FAR is {rate}."
+    )
+    return Table(caption, ["word", "rows", "EER", "FRR", "threshold"], rows)
+
+
+def one_in(rate: float) -> str:
+    """A false-accept rate as text: 1 in 1,000."""
+    return f"1 in {1 / rate:,.0f}"
 
 
 def percent(share: float) -> str:
@@ -86,17 +96,16 @@ def det_chart(curves: Mapping[str, ErrorRates]) -> Chart:
         for number, (name, rates) in enumerate(curves.items()):
             style = {"color": palette.series[number % len(palette.series)], "linestyle": DASHES[number % len(DASHES)]}
             axes.plot(*_thinned(rates), label=f"{name}, EER {eers[name]}", linewidth=1.6, **style)
-        for axis, least, most, label in (
-            (axes.xaxis, LEAST[0], MOST[0], "false-accept rate"),
-            (axes.yaxis, LEAST[1], MOST[1], "false-reject rate"),
+        for axis, ticks, label in (
+            (axes.xaxis, FALSE_ACCEPT_TICKS, "false-accept rate"),
+            (axes.yaxis, FALSE_REJECT_TICKS, "false-reject rate"),
         ):
-            ticks = [tick for tick in TICKS if least <= tick <= most]
-            axis.set_ticks(norm.ppf(ticks), [f"{tick:.4g}%" for tick in np.multiply(ticks, 100)])
+            axis.set_ticks(norm.ppf(ticks), [f"{tick * 100:g}%" for tick in ticks])
             axis.set_label_text(label)
         axes.set_xlim(low[0], high[0])
         axes.set_ylim(low[1], high[1])
         axes.grid(color=palette.faint, linewidth=0.6)
-        axes.legend(frameon=False, labelcolor=palette.ink, loc="lower left")
+        axes.legend(frameon=False, labelcolor=palette.ink, loc="upper right")
         return made
 
     said = ", ".join(f"{name} {eer}" for name, eer in eers.items())
