@@ -263,6 +263,26 @@ def thresholds(probabilities: np.ndarray, labels: np.ndarray, words: Words, fals
     return count_scores([probabilities], labels, words).thresholds(false_accept)
 
 
+def accepted_claims(parts: Iterable[np.ndarray], labels: np.ndarray, thresholds: np.ndarray) -> np.ndarray:
+    """The number of accepted claims, by the drawing's true word and the claimed word.
+
+    Args:
+        parts: (n, num_words) probabilities of consecutive rows, any float type; read once, in chunks.
+        labels: (N,) true labels of all rows.
+        thresholds: (num_words,) of each claimed word.
+
+    Returns:
+        (num_words, num_words) int64; rows are true words, columns claimed words.
+    """
+    num_words, at = len(thresholds), 0
+    found = np.zeros(num_words**2, np.int64)
+    for chunk in _chunks(parts):
+        row, claimed = np.nonzero(chunk >= thresholds)
+        found += np.bincount(labels[at : at + len(chunk)][row] * num_words + claimed, minlength=num_words**2)
+        at += len(chunk)
+    return found.reshape(num_words, num_words)
+
+
 def _check_rate(false_accept: float) -> None:
     if not 0 < false_accept < 1:
         raise SketchstackError(f"a false-accept rate of {false_accept:g} cannot be met: give one between 0 and 1.")

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import norm
 
-from pipeline.predictions.verification import FALSE_ACCEPTS, ErrorRates, Scores, count_scores
+from pipeline.predictions.verification import FALSE_ACCEPTS, ErrorRates, Scores, accepted_claims, count_scores
 from pipeline.report.blocks import Block, Chart, Palette, Paragraph, Table
 from pipeline.report.charts import figure
 from pipeline.report.run import Run
@@ -46,6 +46,7 @@ def verification(run: Run) -> list[Block]:
         ),
         det_chart({name: scores.pooled for name, scores in counted.items()}),
         _hardest(counted[SUPER], run),
+        _accepted(counted[SUPER], run),
         *lost,
     ]
 
@@ -68,6 +69,20 @@ def _hardest(scores: Scores, run: Run) -> Table:
         f"The hardest words to verify, by the SuperLearner, with the FRR and the threshold where the FAR is {rate}."
     )
     return Table(caption, ["word", "rows", "EER", "FRR", "threshold"], rows)
+
+
+def _accepted(scores: Scores, run: Run) -> Table:
+    """The pairs of a drawn and a claimed word whose false claims are accepted most often."""
+    accepted = accepted_claims(run.oof(SUPER), run.labels, scores.thresholds(FALSE_ACCEPTS[0]))
+    shares = accepted / np.maximum(scores.rows, 1)[:, None]
+    np.fill_diagonal(shares, 0)
+    names, rows = run.words.names, []
+    for place in np.argsort(-shares, axis=None, kind="stable")[:SHOWN]:
+        drawn, claimed = divmod(int(place), len(names))
+        if shares[drawn, claimed]:
+            rows.append([names[drawn], names[claimed], percent(shares[drawn, claimed])])
+    caption = f"False claims that are accepted most often, at the thresholds of {one_in(FALSE_ACCEPTS[0])}."
+    return Table(caption, ["drawing of", "as", "accepted"], rows)
 
 
 def one_in(rate: float) -> str:
