@@ -163,8 +163,7 @@ class Scores:
     @cached_property
     def eers(self) -> np.ndarray:
         """(num_words,) float64 the EER of each word; NaN where it has no rows."""
-        found = [float(self.of_word(label).eer) if rows else np.nan for label, rows in enumerate(self.rows)]
-        return np.array(found, np.float64)
+        return np.array([float(self.of_word(label).eer) for label in range(len(self.rows))])
 
     def hardest_first(self) -> list[int]:
         """The labels of words with rows, the highest EER first."""

@@ -72,6 +72,10 @@ def test_the_rates_of_five_drawings_by_hand():
     dog = scores.of_word(2)  # genuine 0.25; impostors 0, 0.25, 0, 0
     assert dog.at(0.25) == (0.25, 0)
     assert float(dog.eer) == pytest.approx(0.2)  # from (1/4, 0) straight to (0, 1)
+    assert float(dog.eer_threshold) == np.nextafter(np.float16(0.25), np.float16(1))
+    cat = scores.of_word(1)  # genuine 0.5 and 0.75; impostors 0.25, 0.5 and 0.25
+    assert cat.at(0.5) == (pytest.approx(1 / 3), 0)
+    assert float(cat.eer) == pytest.approx(0.2)  # from (1/3, 0) straight to (0, 1/2)
     assert scores.rows.tolist() == [2, 2, 1]
     assert scores.impostors.tolist() == [3, 3, 4]
     assert scores.pooled.at(0.3) == (
@@ -165,6 +169,14 @@ def test_a_perfect_model_a_constant_one_and_an_inverted_one(words, seed):
         assert float(scores.pooled.eer) == pytest.approx(eer)
         np.testing.assert_allclose(scores.eers, eer)
     assert float(count_scores([perfect], labels, named(words)).pooled.frr_at(0.0001)) == 0
+
+
+def test_the_threshold_of_the_equal_error_rate_is_the_lowest_at_which_both_rates_are_the_same():
+    labels = np.array([0, 0, 1, 1])
+    probabilities = np.array([[0.25, 0.75], [0.75, 0.25], [0.5, 0.5], [0.125, 0.875]])
+    bee = count_scores([probabilities], labels, named(2)).of_word(0)  # genuine 0.25, 0.75; impostors 0.5, 0.125
+    assert float(bee.eer) == 0.5  # FAR and FRR are 1/2 above 0.25, up to 0.5
+    assert float(bee.eer_threshold) == np.nextafter(np.float16(0.25), np.float16(1))
 
 
 def test_a_random_model_is_right_half_the_time():
@@ -346,9 +358,9 @@ def test_the_interval_of_a_word_is_that_of_a_bootstrap_over_single_rows():
 
 
 def test_accepted_claims_by_hand():
-    probabilities = np.array([[0.5, 0.4, 0.1], [0.3, 0.6, 0.1], [0.2, 0.2, 0.6]])
-    accepted = accepted_claims([probabilities], np.array([0, 0, 2]), np.array([0.4, 0.4, 0.6]))
-    assert accepted.tolist() == [[1, 2, 0], [0, 0, 0], [0, 0, 1]]
+    probabilities = np.array([[0.5, 0.375, 0.125], [0.25, 0.625, 0.125], [0.25, 0.25, 0.5]])
+    accepted = accepted_claims([probabilities], np.array([0, 0, 2]), np.array([0.5, 0.375, np.inf]))
+    assert accepted.tolist() == [[1, 2, 0], [0, 0, 0], [0, 0, 0]]
 
 
 def test_few_accepted_impostors_make_a_rough_threshold():
