@@ -29,6 +29,7 @@ COMMANDS: dict[str, dict[str, str]] = {
         "report": "write the report of this run as one HTML page, or as Markdown",
         "preview": "draw drawings, as they are or as a learner sees them",
         "score": "score a CSV of guesses against known labels",
+        "verify": "say how well a probability tells whether a drawing is of its word",
     },
     "use": {
         "predict": "guess what drawings show, with the trained ensemble",

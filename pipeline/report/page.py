@@ -12,7 +12,7 @@ from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.contents import own_folder
 from pipeline.foundation.errors import SketchstackError, refused_by_the_system
 from pipeline.foundation.places import places
-from pipeline.report import data, html, lineage, markdown, scores, suspects, words
+from pipeline.report import data, html, lineage, markdown, scores, suspects, verification, words
 from pipeline.report.blocks import Block, Chart, Missing, Section
 from pipeline.report.charts import png, svg
 from pipeline.report.run import Run
@@ -27,6 +27,7 @@ SECTIONS: tuple[tuple[str, Callable[[Run], list[Block]]], ...] = (
     ("Errors in common", scores.errors_in_common),
     ("Weights", scores.weights),
     ("Calibration", scores.calibration),
+    ("Verification", verification.verification),
     ("Words", words.words),
     ("Most confused pairs", words.confused_pairs),
     ("Hardest drawings", words.hardest),

@@ -96,18 +96,27 @@ def open_sources(params: Params, words: Words, rows: StackedRows) -> Iterator[So
     Raises:
         SketchstackError: predictions are missing, stale, or not of the rows of the stack.
     """
-    for name in params.base_learners:
-        predictions = read_learner(name, params, words)
-        tests = {len(fold.test) for fold in predictions.folds}
-        if not np.array_equal(predictions.rows, rows.oof) or tests != {len(rows.test)}:
-            raise SketchstackError(
-                f"{places().base / name} does not have the rows of {places().meta}; run `dvc repro -f stack`."
-            )
-        folders = [model_folder(name, held_out) for held_out in params.folds]
-        files = [folder / f"{of}.npy" for folder in folders for of in ("oof", "test", "rows")]
-        yield _source(name, files, [name], predictions.oof, predictions.test)
-    for name in COMBINATIONS:
-        yield _combination(name, params, words, rows)
+    for name in (*params.base_learners, *COMBINATIONS):
+        yield open_source(name, params, words, rows)
+
+
+def open_source(name: str, params: Params, words: Words, rows: StackedRows) -> Source:
+    """A base learner, or a meta-learner or combination of the stack.
+
+    Raises:
+        SketchstackError: its predictions are missing, stale, or not of the rows of the stack.
+    """
+    if name not in params.base_learners:
+        return _combination(name, params, words, rows)
+    predictions = read_learner(name, params, words)
+    tests = {len(fold.test) for fold in predictions.folds}
+    if not np.array_equal(predictions.rows, rows.oof) or tests != {len(rows.test)}:
+        raise SketchstackError(
+            f"{places().base / name} does not have the rows of {places().meta}; run `dvc repro -f stack`."
+        )
+    folders = [model_folder(name, held_out) for held_out in params.folds]
+    files = [folder / f"{of}.npy" for folder in folders for of in ("oof", "test", "rows")]
+    return _source(name, files, [name], predictions.oof, predictions.test)
 
 
 def _source(
@@ -117,7 +126,7 @@ def _source(
     oof: Callable[[np.ndarray], np.ndarray],
     test: Callable[[], np.ndarray],
 ) -> Source:
-    remedy = f"remove {places().meta if name in COMBINATIONS else places().base / name} and run `dvc repro`"
+    remedy = f"remove {places().base / name if learners == [name] else places().meta} and run `dvc repro`"
 
     def finite(probabilities: np.ndarray) -> np.ndarray:
         if not np.isfinite(probabilities).all():  # NaN sorts last and would pass for a guess
