@@ -9,6 +9,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from itertools import groupby
@@ -61,16 +62,15 @@ def tried(plan: Plan, scratch: Path) -> Try:
     return Try(plan.kind, plan.name, tuple(faults), time.monotonic() - begun)
 
 
-def chaos(scratch: Path, kinds: Sequence[str], share: float, seed: int, only: str = "") -> list[Try]:
-    """Make a finished run and try everything on it; each try is told as it ends."""
-    project = scratch / "project"
+def chaos(scratch: Path, kinds: Sequence[str], share: float, seed: int, only: str = "", jobs: int = 1) -> list[Try]:
+    """Make a finished run and try everything on it, `jobs` tries at a time; each is told as it ends."""
+    project, found = scratch / "project", []
     print(f"an undisturbed run takes {finished_project(project):.0f} s", flush=True)
-    found = []
-    for plan in planned(project, kinds, share, seed):
-        if not re.search(only, plan.name):
-            continue
-        found.append(tried(plan, scratch))
-        tell(found[-1])
+    plans = [plan for plan in planned(project, kinds, share, seed) if re.search(only, plan.name)]
+    with ThreadPoolExecutor(jobs) as pool:
+        for done in pool.map(lambda plan: tried(plan, scratch), plans):
+            tell(done)
+            found.append(done)
     return found
 
 
@@ -139,13 +139,14 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=1.0, help="of the tries (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="draws moments, signals and files (%(default)s)")
     parser.add_argument("--only", default="", help="tries whose name matches this regular expression")
+    parser.add_argument("--jobs", type=int, default=2, help="tries at a time, each with one thread (%(default)s)")
     parser.add_argument("--scratch", type=Path, help="a folder with two gigabytes to spare (the system's)")
     asked = parser.parse_args()
     if unknown := set(asked.kinds) - set(KINDS):
         raise SketchstackError(f"there is no kind {sorted(unknown)[0]!r}; the kinds are {', '.join(KINDS)}.")
     kinds = asked.kinds or list(KINDS)
     with scratch_folder(asked.scratch) as scratch:
-        tries = chaos(scratch, kinds, asked.share, asked.seed, asked.only)
+        tries = chaos(scratch, kinds, asked.share, asked.seed, asked.only, asked.jobs)
     show(tries)
     if kinds == list(KINDS) and not asked.only:
         print(f"Recorded in {os.path.relpath(record(tries, asked.seed, asked.share))}.")
