@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ def page(title: str, summary: str, sections: Sequence[Section]) -> str:
     from jinja2 import Environment, FileSystemLoader
 
     environment = Environment(loader=FileSystemLoader(HERE), autoescape=True, trim_blocks=True)
-    environment.filters["with_code"] = with_code
+    environment.filters |= {"with_code": with_code, "breakable": breakable}
     return environment.get_template("page.html.jinja").render(
         title=title, summary=summary, sections=sections, style=(HERE / "page.css").read_text(), kind=kind,
         base64=lambda data: base64.b64encode(data).decode(),
@@ -38,6 +39,13 @@ def with_code(text: str) -> Any:
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if odd % 2 else part for odd, part in enumerate(parts)
     )
+
+
+def breakable(text: str) -> Any:
+    """Escaped HTML of a text that may be broken into lines after `_`, `.`, `/` and `-`, not within a number."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[^\W\d][_./-])(?=\w)", text))
 
 
 def kind(block: Block) -> str:

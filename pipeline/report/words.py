@@ -34,14 +34,15 @@ def words(run: Run) -> list[Block]:
         rows.append(
             [
                 run.words.names[label],
-                f"{counts[label]:,}",
                 f"{means[label]:.4f}" if counts[label] else "no rows",
-                f"{right[label]:.4f}" if counts[label] else "",
                 confused if taken[label, other] else "",
+                f"{right[label]:.4f}" if counts[label] else "",
+                f"{counts[label]:,}",
             ]
         )
     caption = "Average precision of each word by the SuperLearner, out of fold, the worst first."
-    return [Table(caption, ["word", "rows", "MAP@3", "top-1", "most taken for"], rows, wide=True)]
+    columns = ["word", "MAP@3", "most taken for", "top-1", "rows"]
+    return [Table(caption, columns, rows, wide=True, left=frozenset({2}))]
 
 
 def confused_pairs(run: Run) -> list[Block]:
@@ -57,8 +58,8 @@ def confused_pairs(run: Run) -> list[Block]:
         rows = [row for true, guessed in ((one, other), (other, one)) for row in _surest(run, true, guessed, sure)]
         names = run.words.names[one], run.words.names[other]
         caption = (
-            f"{names[0]} and {names[1]}: {taken[one, other]:,} drawings of the first are taken for the second, "
-            f"{taken[other, one]:,} of the second for the first."
+            f"{names[0]} and {names[1]}: {taken[one, other]:,} drawings of {names[0]} are taken for {names[1]}, "
+            f"{taken[other, one]:,} of {names[1]} for {names[0]}."
         )
         blocks.append(Pictures(f"pair{number}", caption, pictures(run, rows)))
     return blocks or [Missing("No first guess is wrong, so there is no confused pair.")]
