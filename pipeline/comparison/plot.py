@@ -59,14 +59,14 @@ def _folds(axes: Any, found: Comparison) -> None:
     axes.margins(y=0.15)
     axes.grid(axis="x", color="#e7e3da")
     axes.set_axisbelow(True)
-    axes.legend(frameon=False, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0)
+    axes.legend(frameon=False, labelcolor=INK, loc="lower left", bbox_to_anchor=(0, 1.0), borderaxespad=0)
 
 
 def _odds(axes: Any, found: Comparison) -> None:
     """The posterior of the difference, divided by the region of practical equivalence, and the interval over rows."""
     a, b = shortened(found.a), shortened(found.b)
     axes.set_yticks([])
-    axes.set_xlabel(f"difference of MAP@3: {b}\nless {a}")
+    axes.set_xlabel(f"MAP@3 of {b}\nless MAP@3 of {a}")
     axes.xaxis.get_major_locator().set_params(nbins=5)
     axes.axvspan(-found.rope, found.rope, color="#f2efe7", zorder=0)
     axes.axvline(0, ymin=0.12, color=INK, linewidth=0.8, zorder=1)

@@ -18,7 +18,7 @@ PAGE = Palette(STAND_INS["ink"], STAND_INS["faint"], STAND_INS["paper"], tuple(S
 # Places of a name beside its point: offset in points, alignment.
 BESIDE = tuple(
     ((side * 5, height), {"ha": "left" if side > 0 else "right", "va": "center"})
-    for height in (0, 6, -6, 12, -12)
+    for height in (0, 6, -6)
     for side in (1, -1)
 )
 FONT: dict[Any, Any] = {

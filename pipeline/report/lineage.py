@@ -25,6 +25,7 @@ from pipeline.submissions import ledger
 
 LOCK = Path("dvc.lock")
 HASH = 12  # digits shown
+SENT = ("submission", "MAP@3", "public", "private", "95% interval", "competition", "commit")  # columns
 LONGEST_LABEL = 44  # characters of an axis label
 
 
@@ -114,9 +115,7 @@ def against_the_leaderboard(run: Run) -> list[Block]:
              entry.commit[:HASH]]
             for entry in entries
         ]  # fmt: skip
-        columns, rows = filled(
-            ("submission", "MAP@3", "public", "private", "95% interval", "competition", "commit"), rows
-        )
+        columns, rows = filled(SENT, rows)
         caption = f"Submissions in {ledger.LEDGER}, oldest first; MAP@3 and its interval are out of fold."
         left = frozenset(columns.index(name) for name in ("competition", "commit"))
         blocks.append(Table(caption, columns, rows, wide=True, left=left))

@@ -232,7 +232,7 @@ def errors_in_common(run: Run) -> list[Block]:
         return [*missing(run, run.learners), Missing("Errors in common need two learners.")]
     wrong = np.stack([run.guesses(name).guesses[:, 0] != run.labels for name in names]).astype(np.float64)
     with np.errstate(invalid="ignore"):  # a learner without a wrong guess has no correlation
-        alike = np.corrcoef(wrong)
+        alike: np.ndarray = np.atleast_2d(np.corrcoef(wrong))
     below = zip(*np.tril_indices(len(names), -1), strict=True)
     pairs = [(float(alike[pair]), *(names[at] for at in pair)) for pair in below if np.isfinite(alike[pair])]
     said = "Correlation of first-guess errors over rows. Learners with different errors are worth stacking."
@@ -336,8 +336,9 @@ def reliability_diagram(palette: Palette, lines: Sequence[tuple[str, int, Reliab
         colour = palette.series[number]
         axes.plot(line.sure, line.right, "o-", color=colour, markersize=4, linewidth=1.2, label=label, clip_on=False)
         few = line.rows < FEW
-        hollow = {"markersize": 4, "markerfacecolor": palette.paper, "clip_on": False}
-        axes.plot(line.sure[few], line.right[few], "o", color=colour, **hollow)
+        if few.any():
+            hollow = {"markersize": 4, "markerfacecolor": palette.paper, "clip_on": False}
+            axes.plot(line.sure[few], line.right[few], "o", color=colour, **hollow)
     axes.set_ylabel("share of right guesses")
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
