@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from pipeline.report.blocks import LIGHT, Chart, Palette
 
 WIDTH = 3.6  # inches: text stays readable in a column of 300 pixels
@@ -18,7 +20,7 @@ PAGE = Palette(STAND_INS["ink"], STAND_INS["faint"], STAND_INS["paper"], tuple(S
 # Places of a name beside its point: offset in points, alignment.
 BESIDE = tuple(
     ((side * 5, height), {"ha": "left" if side > 0 else "right", "va": "center"})
-    for height in (0, 6, -6)
+    for height in (0, 7, -7)
     for side in (1, -1)
 )
 FONT: dict[Any, Any] = {
@@ -29,18 +31,28 @@ FONT: dict[Any, Any] = {
 }
 
 
-def figure(palette: Palette, height: float, width: float = WIDTH) -> tuple[Any, Any]:
-    """An empty figure and its axes, in the colours of a palette."""
+def figure(
+    palette: Palette, height: float, width: float = WIDTH, panels: int = 1, heights: Sequence[float] | None = None
+) -> tuple[Any, Any]:
+    """An empty figure and its axes, in the colours of a palette.
+
+    Args:
+        palette: colours.
+        height, width: of the figure, in inches.
+        panels: number of axes below each other that share their x axis; more than one are returned as an array.
+        heights: relative heights of the panels; equal if not given.
+    """
     from matplotlib.figure import Figure
 
     made = Figure((width, height), layout="constrained", facecolor="none")
-    axes = made.add_subplot(facecolor="none")
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(palette.faint)
-    axes.tick_params(colors=palette.ink, length=0)
-    axes.xaxis.label.set_color(palette.ink)
-    axes.yaxis.label.set_color(palette.ink)
-    axes.set_axisbelow(True)
+    axes = made.subplots(panels, sharex=True, height_ratios=heights, subplot_kw={"facecolor": "none"})
+    for each in np.atleast_1d(axes):
+        each.spines[["top", "right"]].set_visible(False)
+        each.spines[["left", "bottom"]].set_color(palette.faint)
+        each.tick_params(colors=palette.ink, length=0)
+        each.xaxis.label.set_color(palette.ink)
+        each.yaxis.label.set_color(palette.ink)
+        each.set_axisbelow(True)
     return made, axes
 
 

@@ -162,10 +162,13 @@ def curves(run: Run) -> list[Block]:
         if not found:
             blocks.append(Missing(f"{name} has no learning curve yet: `dvc repro` trains it."))
             continue
-        loss = [Line("loss", "training", "-"), Line("held_out_loss", "held-out rows", ":")]
-        scores = [Line("held_out_map3", "MAP@3", "-"), Line("held_out_top1", "top-1", ":")]
-        blocks += _by_epoch(name, found, f"curve-{name}", "loss", loss)
-        blocks += _by_epoch(name, found, f"curve-{name}-scores", "score on held-out rows", scores)
+        panels = [panel for panel in PANELS if any(line.column in curve for line in panel for curve in found.values())]
+
+        def draw(palette: Palette, found: dict[int, pd.DataFrame] = found, panels: Any = panels) -> Any:
+            return by_epoch(palette, found, panels)
+
+        ends = "; ".join(f"{line.said} {_last(found, line.column)}" for panel in panels for line in panel)
+        blocks.append(Chart(f"curve-{name}", f"{name} by epoch, a line per fold. It ends at: {ends}.", name, draw))
     return blocks
 
 
@@ -174,7 +177,7 @@ class Line(NamedTuple):
 
     Attributes:
         column: of a learning curve.
-        said: what the column is, in the legend.
+        said: what the column is.
         style: of the line, as matplotlib names it.
     """
 
@@ -183,40 +186,46 @@ class Line(NamedTuple):
     style: str
 
 
-def _by_epoch(
-    learner: str, curves: Mapping[int, pd.DataFrame], name: str, label: str, lines: Sequence[Line]
-) -> Iterator[Chart]:
-    """A plot of the columns that the learning curves have, a colour per fold; none if they have none of them."""
-    shown = [line for line in lines if any(line.column in curve for curve in curves.values())]
-    if not shown:
-        return
-    label = f"{shown[0].said} {label}" if label == "loss" and len(shown) == 1 else label
+PANELS = (
+    (Line("loss", "training loss", "-"), Line("held_out_loss", "held-out loss", ":")),
+    (Line("held_out_map3", "held-out MAP@3", "-"), Line("held_out_top1", "held-out top-1", ":")),
+)
 
-    def draw(palette: Palette) -> Any:
-        made, axes = figure(palette, 2.5)
-        for number, (fold, curve) in enumerate(curves.items()):
-            colour = palette.series[number % len(palette.series)]
-            axes.plot([], [], color=colour, linewidth=1.6, label=str(fold))
-            for line in shown:
+
+def by_epoch(palette: Palette, curves: Mapping[int, pd.DataFrame], panels: Sequence[Sequence[Line]]) -> Any:
+    """A plot of learning curves, a panel below the other, a colour per fold; columns that a curve lacks are left out.
+
+    Args:
+        palette: colours.
+        curves: the learning curve of each fold.
+        panels: the lines of each; at least one.
+    """
+    made, axes = figure(palette, 0.7 + 1.8 * len(panels), panels=len(panels))
+    axes = np.atleast_1d(axes)
+    colours = [palette.series[number % len(palette.series)] for number in range(len(curves))]
+    for place, panel in zip(axes, panels, strict=True):
+        shown = [line for line in panel if any(line.column in curve for curve in curves.values())]
+        for line in shown:
+            for colour, curve in zip(colours, curves.values(), strict=True):
                 if line.column in curve:
                     of = curve[["epoch", line.column]].dropna()
-                    axes.plot(of["epoch"], of[line.column], color=colour, linewidth=1.6, linestyle=line.style)
+                    place.plot(of["epoch"], of[line.column], color=colour, linewidth=1.6, linestyle=line.style)
         if len(shown) > 1:
-            handles = [axes.plot([], [], color=palette.ink, linestyle=line.style, label=line.said)[0] for line in shown]
-            axes.add_artist(axes.legend(handles=handles, frameon=False, labelcolor=palette.ink))
-        folds = [handle for handle in axes.lines if str(handle.get_label()).isdigit()]
-        made.legend(
-            handles=folds, frameon=False, labelcolor=palette.ink, loc="outside upper center", title="fold held out",
-            ncols=min(len(folds), 6), handlelength=1.2, columnspacing=1.2,
-        ).get_title().set_color(palette.ink)  # fmt: skip
-        axes.set_xlabel("epoch")
-        axes.set_ylabel(label)
-        axes.xaxis.get_major_locator().set_params(integer=True)
-        axes.grid(axis="y", color=palette.faint, linewidth=0.6)
-        return made
-
-    ends = "; ".join(f"{line.said} {_last(curves, line.column)}" for line in shown)
-    yield Chart(name, f"{learner}, {label} by epoch, a line per fold. At the last epoch: {ends}.", learner, draw)
+            handles = [
+                place.plot([], [], color=palette.ink, linestyle=line.style, label=line.said)[0] for line in shown
+            ]
+            place.legend(handles=handles, frameon=False, labelcolor=palette.ink, borderaxespad=0)
+        else:
+            place.set_ylabel(shown[0].said)
+        place.xaxis.get_major_locator().set_params(integer=True)
+        place.grid(axis="y", color=palette.faint, linewidth=0.6)
+    axes[-1].set_xlabel("epoch")
+    folds = [axes[0].plot([], [], color=colour)[0] for colour in colours]
+    made.legend(
+        folds, list(map(str, curves)), frameon=False, labelcolor=palette.ink, loc="outside upper center",
+        title="fold held out", ncols=min(len(folds), 6), handlelength=1.2, columnspacing=1.2,
+    ).get_title().set_color(palette.ink)  # fmt: skip
+    return made
 
 
 def _last(curves: Mapping[int, pd.DataFrame], column: str) -> str:
@@ -328,9 +337,7 @@ def reliability_diagram(palette: Palette, lines: Sequence[tuple[str, int, Reliab
         palette: colours.
         lines: the label, the number of the colour and the bins of each line.
     """
-    made, axes = figure(palette, 4.0)
-    below = made.add_subplot(made.add_gridspec(2, 1, height_ratios=[3, 1])[1], sharex=axes, facecolor="none")
-    axes.set_subplotspec(below.get_subplotspec().get_gridspec()[0])
+    made, (axes, below) = figure(palette, 4.0, panels=2, heights=(3, 1))
     axes.plot([0, 1], [0, 1], color=palette.faint, linewidth=1)
     for label, number, line in lines:
         colour = palette.series[number]
@@ -355,11 +362,9 @@ def reliability_diagram(palette: Palette, lines: Sequence[tuple[str, int, Reliab
     below.set_ylim(0.7, line.rows.max() ** 2)  # room for the numbers above the bars
     below.minorticks_off()
     below.set_yticks([])
-    below.set_ylabel("rows", color=palette.ink)
-    below.set_xlabel("probability of the first guess", color=palette.ink)
-    below.tick_params(colors=palette.ink, length=0)
-    below.spines[["top", "right", "left"]].set_visible(False)
-    below.spines["bottom"].set_color(palette.faint)
+    below.set_ylabel("rows")
+    below.set_xlabel("probability of the first guess")
+    below.spines["left"].set_visible(False)
     return made
 
 

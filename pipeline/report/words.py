@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import cv2
@@ -17,6 +18,7 @@ from pipeline.stacking.scoreboard import SUPER, mistakes
 PAIRS = 6  # most confused pairs of words
 EACH = 3  # drawings per direction of a pair
 SHOWN = 18  # drawings per section
+NAMED = 6  # most learners, or guesses of more learners, that are told of a drawing
 
 
 def words(run: Run) -> list[Block]:
@@ -111,14 +113,20 @@ def entropy(P: np.ndarray) -> np.ndarray:
 
 
 def pictures(run: Run, rows: Sequence[int], names: Sequence[str] = ()) -> list[Picture]:
-    """Drawings with their word and the SuperLearner's three guesses, or the first guess of each named learner."""
+    """Drawings with their word and the SuperLearner's three guesses, or the first guesses of the named learners.
+
+    Of more than NAMED learners, how many make each of the most frequent guesses.
+    """
     drawings = drawn(run.shards.take(np.asarray(rows, np.int64)))
     return [Picture(_png(drawing), *_said(run, row, names)) for row, drawing in zip(rows, drawings, strict=True)]
 
 
 def _said(run: Run, row: int, names: Sequence[str]) -> tuple[str, list[str]]:
     word, key_id = run.words.names[run.labels[row]], written_id(run.guesses(SUPER).key_ids[row])
-    if names:
+    if len(names) > NAMED:
+        taken = Counter(run.words.names[run.guesses(name).guesses[row, 0]] for name in names)
+        lines = [f"{guess}: {count} of {len(names)}" for guess, count in taken.most_common(NAMED)]
+    elif names:
         lines = [f"{name}: {run.words.names[run.guesses(name).guesses[row, 0]]}" for name in names]
     else:
         lines = [f"{place}. {run.words.names[label]}" for place, label in enumerate(run.guesses(SUPER).guesses[row], 1)]
