@@ -245,7 +245,7 @@ def errors_in_common(run: Run) -> list[Block]:
     below = zip(*np.tril_indices(len(names), -1), strict=True)
     pairs = [(float(alike[pair]), *(names[at] for at in pair)) for pair in below if np.isfinite(alike[pair])]
     said = "Correlation of first-guess errors over rows. Learners with different errors are worth stacking."
-    if pairs:
+    if len(pairs) > 1:
         high, low = max(pairs), min(pairs)
         said += f" Most alike are {high[1]} and {high[2]} ({high[0]:.2f}), least {low[1]} and {low[2]} ({low[0]:.2f})."
     return [heatmap(said, names, alike), *missing(run, run.learners)]
@@ -350,7 +350,7 @@ def reliability_diagram(palette: Palette, lines: Sequence[tuple[str, int, Reliab
     axes.set_xlim(0, 1)
     axes.set_ylim(0, 1)
     axes.tick_params(labelbottom=False)
-    axes.legend(frameon=False, labelcolor=palette.ink, loc="upper left")
+    made.legend(frameon=False, labelcolor=palette.ink, loc="outside upper center", ncols=len(lines))
     _, number, line = lines[-1]
     places = (line.bins + 0.5) / BINS
     below.bar(places, line.rows, width=0.8 / BINS, color=palette.series[number], alpha=0.55, log=True)
