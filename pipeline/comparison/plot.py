@@ -15,7 +15,7 @@ A, B, EQUAL, INK = "#b3541e", "#1f6f8b", "#b9b4a8", "#2b2b2b"  # distinct for co
 WIDTH, HEIGHT, DPI = 10.0, 4.2, 150  # inches
 FOLD = 0.22  # inches: the least height of a fold's line
 TAIL = 0.01  # probability left out at each end of the posterior
-LONGEST = 32  # characters of a name
+LONGEST = 24  # characters of a name
 
 
 def draw(found: Comparison, path: Path) -> None:

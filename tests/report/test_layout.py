@@ -20,6 +20,7 @@ from pipeline.report.blocks import Block, Chart, Paragraph, Picture, Pictures, S
 from pipeline.report.data import bin_edges
 from pipeline.report.scores import FEW, PANELS, by_epoch, heatmap, reliability, reliability_diagram
 from pipeline.stacking.calibration import BINS
+from tests.report.texts import boxes, outside, overlapping
 
 in_a_browser = pytest.mark.skipif(chromium() is None, reason="there is no Chromium on the PATH")
 
@@ -258,41 +259,6 @@ def test_long_names_may_be_broken_between_their_parts(text, broken):
 
 def test_columns_that_are_empty_in_all_rows_are_left_out():
     assert filled(("a", "b", "c"), [["x", "", "1"], ["y", "", ""]]) == (["a", "c"], [["x", "1"], ["y", ""]])
-
-
-def boxes(made: Any) -> list[tuple[str, Any]]:
-    """The texts of a figure and where they are, in pixels; of ticks those that are inside the axes."""
-    from matplotlib.text import Text
-
-    made.draw_without_rendering()
-    found = []
-    for axes in made.axes:
-        ticks = [(axes.get_xlim(), axes.get_xticks(), axes.get_xticklabels()),
-                 (axes.get_ylim(), axes.get_yticks(), axes.get_yticklabels())]  # fmt: skip
-        outside = {id(text) for limits, places, texts in ticks for place, text in zip(places, texts, strict=False)
-                   if not min(limits) <= place <= max(limits)}  # fmt: skip
-        found += [text for text in axes.findobj(Text) if id(text) not in outside]
-    of_figure = [text for legend in made.legends for text in legend.findobj(Text)]
-    texts = {id(text): text for text in [*found, *of_figure] if text.get_visible() and text.get_text().strip()}
-    return [(text.get_text(), text.get_window_extent()) for text in texts.values()]
-
-
-def overlapping(made: Any) -> list[tuple[str, str]]:
-    """Pairs of texts of a figure that overlap."""
-    found = boxes(made)
-    return [
-        (one, other)
-        for number, (one, box) in enumerate(found)
-        for other, beside in found[number + 1 :]
-        if min(box.x1, beside.x1) - max(box.x0, beside.x0) > 1 and min(box.y1, beside.y1) - max(box.y0, beside.y0) > 1
-    ]
-
-
-def outside(made: Any) -> list[str]:
-    """Texts of a figure that its edges cut off."""
-    own = made.bbox
-    return [text for text, box in boxes(made)
-            if box.x0 < own.x0 - 1 or box.x1 > own.x1 + 1 or box.y0 < own.y0 - 1 or box.y1 > own.y1 + 1]  # fmt: skip
 
 
 CLOUDS = {
