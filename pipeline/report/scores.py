@@ -162,7 +162,7 @@ def curves(run: Run) -> list[Block]:
         if not found:
             blocks.append(Missing(f"{name} has no learning curve yet: `dvc repro` trains it."))
             continue
-        panels = [panel for panel in PANELS if any(line.column in curve for line in panel for curve in found.values())]
+        panels = panels_of(found)
 
         def draw(palette: Palette, found: dict[int, pd.DataFrame] = found, panels: Any = panels) -> Any:
             return by_epoch(palette, found, panels)
@@ -192,6 +192,13 @@ PANELS = (
 )
 
 
+def panels_of(curves: Mapping[int, pd.DataFrame]) -> list[list[Line]]:
+    """The PANELS with the lines whose column any of the curves has, without panels that have none."""
+    known = {column for curve in curves.values() for column in curve}
+    found = ([line for line in panel if line.column in known] for panel in PANELS)
+    return [lines for lines in found if lines]
+
+
 def by_epoch(palette: Palette, curves: Mapping[int, pd.DataFrame], panels: Sequence[Sequence[Line]]) -> Any:
     """A plot of learning curves, a panel below the other, a colour per fold; columns that a curve lacks are left out.
 
@@ -203,20 +210,19 @@ def by_epoch(palette: Palette, curves: Mapping[int, pd.DataFrame], panels: Seque
     made, axes = figure(palette, 0.7 + 1.8 * len(panels), panels=len(panels))
     axes = np.atleast_1d(axes)
     colours = [palette.series[number % len(palette.series)] for number in range(len(curves))]
-    for place, panel in zip(axes, panels, strict=True):
-        shown = [line for line in panel if any(line.column in curve for curve in curves.values())]
-        for line in shown:
+    for place, lines in zip(axes, panels, strict=True):
+        for line in lines:
             for colour, curve in zip(colours, curves.values(), strict=True):
                 if line.column in curve:
                     of = curve[["epoch", line.column]].dropna()
                     place.plot(of["epoch"], of[line.column], color=colour, linewidth=1.6, linestyle=line.style)
-        if len(shown) > 1:
+        if len(lines) > 1:
             handles = [
-                place.plot([], [], color=palette.ink, linestyle=line.style, label=line.said)[0] for line in shown
+                place.plot([], [], color=palette.ink, linestyle=line.style, label=line.said)[0] for line in lines
             ]
             place.legend(handles=handles, frameon=False, labelcolor=palette.ink, borderaxespad=0)
         else:
-            place.set_ylabel(shown[0].said)
+            place.set_ylabel(lines[0].said)
         place.xaxis.get_major_locator().set_params(integer=True)
         place.grid(axis="y", color=palette.faint, linewidth=0.6)
     axes[-1].set_xlabel("epoch")

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from dvc_render.vega_templates import TEMPLATES
+from dvc_render.vega_templates import TEMPLATES  # type: ignore[import-untyped]
 
 from bench.browser import DESK, PHONE, Findings, chromium, opened
 from tests.conftest import ROOT

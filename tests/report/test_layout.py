@@ -18,7 +18,7 @@ from bench.browser import DESK, PHONE, Findings, checked, chromium, opened
 from pipeline.report import charts, html
 from pipeline.report.blocks import Block, Chart, Paragraph, Picture, Pictures, Section, Table, filled
 from pipeline.report.data import bin_edges
-from pipeline.report.scores import FEW, PANELS, by_epoch, heatmap, reliability, reliability_diagram
+from pipeline.report.scores import FEW, by_epoch, heatmap, panels_of, reliability, reliability_diagram
 from pipeline.stacking.calibration import BINS
 from tests.report.texts import boxes, outside, overlapping
 
@@ -322,7 +322,7 @@ def test_a_reliability_diagram_has_room_for_the_numbers_of_any_bins(rows):
     assert outside(made) == []
 
 
-HELD_OUT = {"held_out_loss": [3.1, 2.5], "held_out_map3": [0.5, 0.6], "held_out_top1": [0.4, 0.45]}
+HELD_OUT: dict[str, Any] = {"held_out_loss": [3.1, 2.5], "held_out_map3": [0.5, 0.6], "held_out_top1": [0.4, 0.45]}
 
 
 def curve(epochs: int = 2, **columns: Sequence[float]) -> pd.DataFrame:
@@ -343,8 +343,7 @@ def curve(epochs: int = 2, **columns: Sequence[float]) -> pd.DataFrame:
     ],
 )
 def test_learning_curves_of_any_columns_and_folds_are_drawn_without_collisions(curves, panels):
-    shown = [panel for panel in PANELS if any(line.column in each for line in panel for each in curves.values())]
-    made = by_epoch(charts.LIGHT, curves, shown)
+    made = by_epoch(charts.LIGHT, curves, panels_of(curves))
     assert len(made.axes) == panels
     assert overlapping(made) == []
     assert outside(made) == []
