@@ -16,10 +16,10 @@ from pipeline.comparison.statistics import compare
 from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.places import places
 
-WIDTH, HEIGHT = 800, 1120  # pixels of each half
+WIDTH, HEIGHT, ABOVE = 1000, 1240, 20  # pixels of each half, and above a section
 # Sections of each half, and the most pixels of each section.
-LIGHT = (("header", 300), ("Leaderboard", 600), ("Folds", 560))
-DARK = (("Calibration", 580), ("Suspected mislabels", 600))
+LIGHT = (("header", 300), ("Leaderboard", 640), ("Folds", 600))
+DARK = (("Calibration", 640), ("Suspected mislabels", 640))
 
 
 def half(page: Path, scheme: Scheme, sections: tuple[tuple[str, int], ...]) -> np.ndarray:
@@ -29,7 +29,8 @@ def half(page: Path, scheme: Scheme, sections: tuple[tuple[str, int], ...]) -> n
         for title, most in sections:
             place = tab.locator(title if title == "header" else f'section:has(h2:text-is("{title}"))')
             box = place.bounding_box()
-            clip = {"x": 0, "y": box["y"], "width": WIDTH, "height": min(box["height"], most)}
+            top = max(0, box["y"] - ABOVE)
+            clip = {"x": 0, "y": top, "width": WIDTH, "height": min(box["y"] + box["height"] - top, most)}
             shot = tab.screenshot(full_page=True, clip=clip)
             parts.append(cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR))
     picture = np.concatenate(parts)[:HEIGHT]
