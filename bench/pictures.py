@@ -17,9 +17,10 @@ from pipeline.foundation.errors import one_paragraph_errors
 from pipeline.foundation.places import places
 
 WIDTH, HEIGHT, ABOVE = 1000, 1240, 20  # pixels of each half, and above a section
+SMALL = (cv2.IMWRITE_PNG_COMPRESSION, 9)
 # Sections of each half, and the most pixels of each section.
 LIGHT = (("header", 300), ("Leaderboard", 640), ("Folds", 600))
-DARK = (("Calibration", 640), ("Suspected mislabels", 640))
+DARK = (("Calibration", 760), ("Suspected mislabels", 640))
 
 
 def half(page: Path, scheme: Scheme, sections: tuple[tuple[str, int], ...]) -> np.ndarray:
@@ -45,7 +46,7 @@ def main() -> None:
     parser.add_argument("--b", default="super_learner", help="of the comparison (%(default)s)")
     asked = parser.parse_args()
     page = places().reports / "report.html"
-    cv2.imwrite(str(RESULTS / "report.png"), np.hstack([half(page, "light", LIGHT), half(page, "dark", DARK)]))
+    cv2.imwrite(str(RESULTS / "report.png"), np.hstack([half(page, "light", LIGHT), half(page, "dark", DARK)]), SMALL)
     draw(compare(candidate(asked.a), candidate(asked.b)), RESULTS / "compare.png")
     print(f"Drawn: {RESULTS}/report.png and {RESULTS}/compare.png.")
 

@@ -53,10 +53,13 @@ TABLES = {
     "text": Table("t", ["param", "value"], [["a.b_c" * 9, "x" * 200], ["seed", "7"]], wide=True, text=True),
 }
 RANDOM = np.random.default_rng(3)
-HEATMAPS = {
+HEATMAPS: dict[str, tuple[list[str], np.ndarray]] = {
     "two": (["gru", "lstm"], np.array([[1, 0.64], [0.64, 1]])),
-    "five": (["gru", "lstm", "mobilenet", "seresnet", "strokenet"], np.corrcoef(RANDOM.normal(size=(5, 30)))),
-    "fifteen": (LEARNERS, np.corrcoef(RANDOM.normal(size=(15, 30)))),
+    "five": (
+        ["gru", "lstm", "mobilenet", "seresnet", "strokenet"],
+        np.asarray(np.corrcoef(RANDOM.normal(size=(5, 30)))),
+    ),
+    "fifteen": (LEARNERS, np.asarray(np.corrcoef(RANDOM.normal(size=(15, 30))))),
     "all the same": (list("abcd"), np.full((4, 4), 0.5)),
     "not a number": (list("abc"), np.full((3, 3), np.nan)),
     "negative": (list("abc"), np.array([[1, -1, -0.87], [-1, 1, -0.33], [-0.87, -0.33, 1]])),
@@ -88,7 +91,7 @@ def page(tmp_path_factory) -> Path:
     plots = [drawn(replace(PLOT, name=f"plot{number}")) for number in range(5)]
     heat = [heatmap(name, *given) for name, given in HEATMAPS.items()]
     place = tmp_path_factory.mktemp("page") / "page.html"
-    text = [Paragraph("`" + "x" * 80 + "` " + "and so on " * 30), Pictures("cats", "Cats", pictures)]
+    text: list[Block] = [Paragraph("`" + "x" * 80 + "` " + "and so on " * 30), Pictures("cats", "Cats", pictures)]
     more = [replace(each, caption=f"{each.caption}, again") for each in list(TABLES.values())[:3]]
     return write(place, list(TABLES.values()), heat, [*plots, *more], text)
 
@@ -128,7 +131,7 @@ def test_each_number_of_a_heatmap_is_inside_its_cell(page, width):
 
 def test_the_shades_of_a_heatmap_are_in_the_order_of_its_numbers():
     made = heatmap("h", *HEATMAPS["five"])
-    cells = [(float(cell), made.shade(row, column)) for row, of in enumerate(made.rows)
+    cells = [(float(cell), made.shade(row, column) or 0.0) for row, of in enumerate(made.rows)
              for column, cell in enumerate(of[1:], 1) if cell]  # fmt: skip
     ordered = [shade for _, shade in sorted(cells)]
     assert len(cells) == 10
