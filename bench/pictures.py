@@ -25,7 +25,7 @@ DARK = (("Calibration", 760), ("Suspected mislabels", 640))
 
 def half(page: Path, scheme: Scheme, sections: tuple[tuple[str, int], ...]) -> np.ndarray:
     """Sections of a report below each other as a picture, (HEIGHT, WIDTH, 3) uint8."""
-    parts = []
+    parts: list[np.ndarray] = []
     with opened(page, Findings(), WIDTH, scheme) as tab:
         for title, most in sections:
             place = tab.locator(title if title == "header" else f'section:has(h2:text-is("{title}"))')
@@ -33,7 +33,9 @@ def half(page: Path, scheme: Scheme, sections: tuple[tuple[str, int], ...]) -> n
             top = max(0, box["y"] - ABOVE)
             clip = {"x": 0, "y": top, "width": WIDTH, "height": min(box["y"] + box["height"] - top, most)}
             shot = tab.screenshot(full_page=True, clip=clip)
-            parts.append(cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR))
+            part = cv2.imdecode(np.frombuffer(shot, np.uint8), cv2.IMREAD_COLOR)
+            assert part is not None
+            parts.append(part)
     picture = np.concatenate(parts)[:HEIGHT]
     return np.pad(picture, ((0, HEIGHT - len(picture)), (0, 0), (0, 0)), mode="edge")
 
