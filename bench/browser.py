@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-PHONE, DESK = 390, 1180  # pixels
+PHONE, DESK = 390, 1280  # pixels
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 Scheme = Literal["light", "dark"]
 OPTIONS = (

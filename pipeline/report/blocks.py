@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any, NamedTuple
 
 
@@ -39,11 +40,15 @@ class Table:
 
     Attributes:
         caption: a description of the table.
-        columns: headings; the first column is text, the other columns are numbers.
+        columns: headings, the most important first: a phone shows the first few, the others by scrolling. The first
+            column is text, the other columns are numbers.
         rows: cells as text.
         strong: numbers of the rows to emphasise.
         wide: whether it takes the full width.
         text: whether all cells are text.
+        left: numbers of other columns that are text.
+        shades: of a heatmap: for each row, the strength of each cell's colour, 0 to 1, without the first column; None
+            is a cell without colour.
     """
 
     caption: str
@@ -52,6 +57,12 @@ class Table:
     strong: frozenset[int] = frozenset()
     wide: bool = False
     text: bool = False
+    left: frozenset[int] = frozenset()
+    shades: Sequence[Sequence[float | None]] | None = None
+
+    def shade(self, row: int, column: int) -> float | None:
+        """The strength of a cell's colour; None if it has none."""
+        return None if self.shades is None or not column else self.shades[row][column - 1]
 
 
 @dataclass(frozen=True)
@@ -111,7 +122,17 @@ class Pictures:
     pictures: Sequence[Picture]
 
 
+def filled(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[list[str], list[list[str]]]:
+    """Columns and rows of a table without the columns that are empty in all rows."""
+    kept = [number for number in range(len(columns)) if any(row[number] for row in rows)]
+    return [columns[number] for number in kept], [[row[number] for number in kept] for row in rows]
+
+
 Block = Paragraph | Table | Chart | Pictures | Missing
+
+
+def _side_by_side(block: Block) -> bool:
+    return isinstance(block, Table | Chart) and not block.wide
 
 
 @dataclass(frozen=True)
@@ -120,6 +141,12 @@ class Section:
 
     title: str
     blocks: Sequence[Block] = field(default_factory=list)
+
+    @property
+    def runs(self) -> Iterator[tuple[bool, list[Block]]]:
+        """Consecutive blocks that take the full width, or that stand side by side; whether they do, and the blocks."""
+        for side_by_side, run in groupby(self.blocks, _side_by_side):
+            yield side_by_side, list(run)
 
     @property
     def anchor(self) -> str:

@@ -24,6 +24,7 @@ from pipeline.stacking.scoreboard import SUPER
 COUNTRIES = 12  # shown; all other countries are one row
 MOST_ROWS = 200_000  # most training rows whose strokes are measured
 SIZES = 2  # the last two statistics, width and height: one of them equals the canvas in nearly all drawings
+LEAST_BINS, MOST_BINS = 5, 40  # of a histogram
 DIFFER = 0.01  # train and test differ if the p-value is below this
 
 
@@ -89,7 +90,7 @@ def _countries(run: Run, precision: pd.Series | None) -> Iterator[Block]:
         rows.append([f"{len(train) - len(most)} other countries", f"{rest:,}", *shares, ""])
     caption = "Countries of the training drawings, their share in the test set, and the SuperLearner's MAP@3"
     missing = f"; not known for {unknown:,} rows" if unknown else ""
-    yield Table(f"{caption}{missing}", ["country", "rows", "share", "share, test", "MAP@3"], rows)
+    yield Table(f"{caption}{missing}", ["country", "rows", "share", "test share", "MAP@3"], rows)
 
 
 def _counted(folders: list[str]) -> Counter[str | None]:
@@ -133,15 +134,23 @@ def _strokes(run: Run) -> Iterator[Block]:
     caption = (
         f"Test drawings and {len(train):,} training drawings: the largest gap between their distributions, its p-value"
     )
-    yield Table(caption, ["figure", "median, train", "median, test", "gap", "p"], rows)
+    yield Table(caption, ["statistic", "median, train", "median, test", "gap", "p"], rows)
     for column in seen[:-SIZES]:
         yield _histogram(train[:, column], test[:, column], STATISTICS[column])
+
+
+def bin_edges(low: float, top: float) -> np.ndarray:
+    """Edges of a histogram's bins from low to top; wide ranges have bins of equally many integers, centred on them."""
+    if top - low < LEAST_BINS:
+        return np.linspace(low, max(top, low + 1), LEAST_BINS + 1)
+    step = -(-(top - low) // MOST_BINS)
+    return np.arange(np.floor(low) - 0.5, top + step, step)
 
 
 def _histogram(train: np.ndarray, test: np.ndarray, name: str) -> Chart:
     top = float(np.quantile(train, 0.99))
     low = float(min(train.min(), test.min()))
-    bins = np.linspace(low, max(top, low + 1), min(40, max(5, int(top - low + 1))) + 1)
+    bins = bin_edges(low, top)
 
     def draw(palette: Palette) -> Any:
         made, axes = figure(palette, 2.2)
@@ -150,10 +159,11 @@ def _histogram(train: np.ndarray, test: np.ndarray, name: str) -> Chart:
             color = palette.series[colour]
             axes.hist(values, bins=bins, weights=weights, histtype=how, color=color, alpha=0.9, label=label)
         axes.set_xlabel(UNITS[name])
+        axes.xaxis.get_major_locator().set_params(integer=True)
         axes.set_ylabel("% of the drawings")
         axes.legend(frameon=False, labelcolor=palette.ink)
         return made
 
     said = f"median {np.median(train):,.0f}, 99% have at most {top:,.0f}"
-    caption = f"{UNITS[name]} per drawing: {said}"
+    caption = f"{UNITS[name].capitalize()}, per drawing: {said}"
     return Chart(f"data-{name}", f"Histograms of train and test: {caption}.", caption, draw)

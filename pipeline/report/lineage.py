@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import textwrap
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import yaml
 from scipy.stats import spearmanr
 
@@ -18,14 +18,15 @@ from pipeline.foundation.git import git
 from pipeline.foundation.logs import seconds_of
 from pipeline.foundation.nested import flattened
 from pipeline.foundation.places import places
-from pipeline.report.blocks import Block, Chart, Missing, Palette, Table
-from pipeline.report.charts import figure
+from pipeline.report.blocks import Block, Chart, Missing, Palette, Table, filled
+from pipeline.report.charts import figure, label_points
 from pipeline.report.run import Run
 from pipeline.submissions import ledger
 
 LOCK = Path("dvc.lock")
 HASH = 12  # digits shown
-LABELLED = 6  # points of a plot that get a name label
+SENT = ("submission", "MAP@3", "public", "private", "95% interval", "competition", "commit")  # columns
+LONGEST_LABEL = 44  # characters of an axis label
 
 
 def lineage(run: Run) -> list[Block]:
@@ -36,8 +37,8 @@ def lineage(run: Run) -> list[Block]:
     params = [[name, value] for name, value in _flat(run)]
     return [
         Table("Inputs; data by the first digits of their hashes", ["what", "value"], made_from, text=True),
-        Table("Environment", ["what", "version"], machine, text=True),
         _costs(run),
+        Table("Environment", ["what", "version"], machine, text=True),
         Table("Params in force, without unused learners", ["param", "value"], params, wide=True, text=True),
     ]
 
@@ -74,7 +75,7 @@ def _costs(run: Run) -> Table:
     rows = []
     for name, seconds in [*times, ("all", total)]:
         if seconds is None:
-            rows.append([name, "not here", "", ""])
+            rows.append([name, "not in logs/", "", ""])
         else:
             price = "" if run.hourly is None else f"{seconds / 3600 * run.hourly:,.2f}"
             rows.append([name, f"{seconds:,.0f}", f"{seconds / max(total, 1e-9):.1%}", price])
@@ -99,52 +100,55 @@ def _times(run: Run) -> Iterator[tuple[str, float | None]]:
 def against_the_leaderboard(run: Run) -> list[Block]:
     """Out-of-fold scores against the leaderboard: the ledger, and the test labels if they are known."""
     entries = ledger.read_ledger()
-    points = [(entry.name, float(entry.oof_map3), float(entry.public)) for entry in entries if entry.public]
     blocks: list[Block] = []
-    if points:
-        blocks.append(_against("ledger", points, "MAP@3 on the public leaderboard"))
-    tested = list(_tested())
-    if tested:
+    for number, competition in enumerate(dict.fromkeys(entry.competition for entry in entries)):
+        scored = [entry for entry in entries if entry.competition == competition and entry.public]
+        points = [(entry.name, float(entry.oof_map3), float(entry.public)) for entry in scored]
+        if len(points) > 1:
+            blocks.append(_against(f"ledger{number or ''}", points, f"public MAP@3, {competition}"))
+    tested = [(name, oof, run.test_scores[name]) for name, oof in _oof_scores() if name in run.test_scores]
+    if len(tested) > 1:
         blocks.append(_against("test", tested, "MAP@3 on the test set"))
     if entries:
         rows = [
-            [entry.name, entry.commit[:HASH], entry.oof_map3, f"{entry.low}–{entry.high}", entry.public, entry.private]
+            [entry.name, entry.oof_map3, entry.public, entry.private, f"{entry.low}–{entry.high}", entry.competition,
+             entry.commit[:HASH]]
             for entry in entries
-        ]
-        columns = ["submission", "commit", "MAP@3 out of fold", "95% interval", "public", "private"]
-        blocks.append(Table("Sent submissions, oldest first", columns, rows, wide=True))
+        ]  # fmt: skip
+        columns, rows = filled(SENT, rows)
+        caption = f"Submissions in {ledger.LEDGER}, oldest first; MAP@3 and its interval are out of fold."
+        left = frozenset(columns.index(name) for name in ("competition", "commit"))
+        blocks.append(Table(caption, columns, rows, wide=True, left=left))
     else:
         blocks.append(Missing(f"{ledger.LEDGER} has no submission yet: `make submit` sends the best one."))
     return blocks
 
 
-def _tested() -> Iterator[tuple[str, float, float]]:
-    """Name, MAP@3 out of fold and on the test set of each submission, if the labels are known."""
-    scores = [places().reports / name for name in ("out_of_fold.json", "test.json")]
-    if all(place.exists() for place in scores):
-        oof, test = (json.loads(place.read_text()) for place in scores)
-        yield from ((name, oof[name], test[name]) for name in oof if name in test)
+def _oof_scores() -> Iterator[tuple[str, float]]:
+    """Name and MAP@3 out of fold of each submission, if they are scored."""
+    file = places().reports / "out_of_fold.json"
+    if file.exists():
+        yield from json.loads(file.read_text()).items()
 
 
 def _against(name: str, points: Sequence[tuple[str, float, float]], label: str) -> Chart:
-    """Two scores of each submission against each other."""
+    """Two scores of each of two or more submissions against each other."""
     ordered = sorted(points, key=lambda point: -point[2])
 
     def draw(palette: Palette) -> Any:
-        made, axes = figure(palette, 3.6)
+        made, axes = figure(palette, 3.4)
         axes.scatter([x for _, x, _ in points], [y for _, _, y in points], color=palette.series[0], s=22)
-        for place in np.unique(np.linspace(0, len(ordered) - 1, LABELLED).astype(int)):
-            submission, x, y = ordered[place]
-            axes.annotate(submission, (x, y), (5, -3), textcoords="offset points", color=palette.ink, fontsize=7.5)
         axes.set_xlabel("MAP@3 out of fold")
-        axes.set_ylabel(label)
-        axes.margins(x=0.25)
+        axes.set_ylabel(textwrap.shorten(label, LONGEST_LABEL, placeholder=" …"))
+        axes.margins(x=0.3, y=0.1)
         axes.grid(color=palette.faint, linewidth=0.6)
+        label_points(axes, ordered, palette)
         return made
 
     best, rank = ordered[0], _rank_correlation(points)
     alt = f"{label} against MAP@3 out of fold, {len(points)} submissions; best is {best[0]} with {best[2]:.4f}{rank}."
-    return Chart(f"against-{name}", alt, f"{len(points)} submissions{rank}. One point per submission.", draw)
+    caption = f"{len(points)} submissions{rank}. One point per submission; named where there is room."
+    return Chart(f"against-{name}", alt, caption, draw)
 
 
 def _rank_correlation(points: Sequence[tuple[str, float, float]]) -> str:

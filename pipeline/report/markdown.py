@@ -45,7 +45,8 @@ def _pictures(block: Pictures, folder: Path) -> Iterator[str]:
 
 def _table(table: Table) -> Iterator[str]:
     yield f"| {' | '.join(map(plain, table.columns))} |"
-    yield f"| --- |{' ---: |' * (len(table.columns) - 1)}"
+    sides = (" --- |" if table.text or column in table.left else " ---: |" for column in range(1, len(table.columns)))
+    yield f"| --- |{''.join(sides)}"
     for number, row in enumerate(table.rows):
         cells = [f"**{plain(cell)}**" if cell and number in table.strong else plain(cell) for cell in row]
         yield f"| {' | '.join(cells)} |"

@@ -26,6 +26,7 @@ from pipeline.predictions.metrics import CHUNK
 from pipeline.submissions.sources import mapped
 
 CURVE = ["epoch", "learning_rate", "loss", "top1"]  # columns of a learning curve
+HELD_OUT = ["held_out_loss", "held_out_map3", "held_out_top1"]  # of the held-out fold; only if it was scored by epoch
 
 
 class NotThereError(SketchstackError):
@@ -65,6 +66,21 @@ class Run:
     def scores(self) -> dict[str, dict[str, float]]:
         """MAP@3, top-1 and log loss over all OOF rows, by name."""
         return self._noted("scores")
+
+    @cached_property
+    def test_scores(self) -> dict[str, float]:
+        """MAP@3 on the test set, by submission; empty if the labels are not known.
+
+        Raises:
+            SketchstackError: the file of them is damaged.
+        """
+        file = places().reports / "test.json"
+        if not file.exists():
+            return {}
+        try:
+            return {name: float(score) for name, score in json.loads(file.read_text()).items()}
+        except (ValueError, TypeError, AttributeError):
+            raise SketchstackError(f"{file} is damaged; `dvc repro -f score` writes it again.") from None
 
     @cached_property
     def kinds(self) -> dict[str, str]:
@@ -195,7 +211,7 @@ class Run:
         return np.concatenate(sure), np.concatenate(first) == self.labels
 
     def curves(self, name: str) -> dict[int, pd.DataFrame]:
-        """epoch, learning_rate, loss and top1 of each trained fold.
+        """epoch, learning_rate, loss, top1 and the HELD_OUT columns that there are, of each trained fold.
 
         Raises:
             SketchstackError: a file of them is damaged.
@@ -231,6 +247,7 @@ def columns(folder: Path, name: str) -> list[pa.Array]:
 def _curve(file: Path) -> pd.DataFrame:
     """A learning curve: a row an epoch."""
     try:
-        return pd.read_csv(file, dtype=np.float64)[CURVE]
+        found = pd.read_csv(file, dtype=np.float64)
+        return found[CURVE + [name for name in HELD_OUT if name in found]]
     except (KeyError, ValueError):  # other columns, no numbers, no text
         raise SketchstackError(f"{file} is damaged; `dvc checkout {file}` restores it.") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import cv2
@@ -17,6 +18,7 @@ from pipeline.stacking.scoreboard import SUPER, mistakes
 PAIRS = 6  # most confused pairs of words
 EACH = 3  # drawings per direction of a pair
 SHOWN = 18  # drawings per section
+NAMED = 6  # most learners, or guesses of more learners, that are told of a drawing
 
 
 def words(run: Run) -> list[Block]:
@@ -34,14 +36,15 @@ def words(run: Run) -> list[Block]:
         rows.append(
             [
                 run.words.names[label],
-                f"{counts[label]:,}",
                 f"{means[label]:.4f}" if counts[label] else "no rows",
-                f"{right[label]:.4f}" if counts[label] else "",
                 confused if taken[label, other] else "",
+                f"{right[label]:.4f}" if counts[label] else "",
+                f"{counts[label]:,}",
             ]
         )
     caption = "Average precision of each word by the SuperLearner, out of fold, the worst first."
-    return [Table(caption, ["word", "rows", "MAP@3", "top-1", "most taken for"], rows, wide=True)]
+    columns = ["word", "MAP@3", "most taken for", "top-1", "rows"]
+    return [Table(caption, columns, rows, wide=True, left=frozenset({2}))]
 
 
 def confused_pairs(run: Run) -> list[Block]:
@@ -57,8 +60,8 @@ def confused_pairs(run: Run) -> list[Block]:
         rows = [row for true, guessed in ((one, other), (other, one)) for row in _surest(run, true, guessed, sure)]
         names = run.words.names[one], run.words.names[other]
         caption = (
-            f"{names[0]} and {names[1]}: {taken[one, other]:,} drawings of the first are taken for the second, "
-            f"{taken[other, one]:,} of the second for the first."
+            f"{names[0]} and {names[1]}: {taken[one, other]:,} drawings of {names[0]} are taken for {names[1]}, "
+            f"{taken[other, one]:,} of {names[1]} for {names[0]}."
         )
         blocks.append(Pictures(f"pair{number}", caption, pictures(run, rows)))
     return blocks or [Missing("No first guess is wrong, so there is no confused pair.")]
@@ -110,14 +113,20 @@ def entropy(P: np.ndarray) -> np.ndarray:
 
 
 def pictures(run: Run, rows: Sequence[int], names: Sequence[str] = ()) -> list[Picture]:
-    """Drawings with their word and the SuperLearner's three guesses, or the first guess of each named learner."""
+    """Drawings with their word and the SuperLearner's three guesses, or the first guesses of the named learners.
+
+    Of more than NAMED learners, how many make each of the most frequent guesses.
+    """
     drawings = drawn(run.shards.take(np.asarray(rows, np.int64)))
     return [Picture(_png(drawing), *_said(run, row, names)) for row, drawing in zip(rows, drawings, strict=True)]
 
 
 def _said(run: Run, row: int, names: Sequence[str]) -> tuple[str, list[str]]:
     word, key_id = run.words.names[run.labels[row]], written_id(run.guesses(SUPER).key_ids[row])
-    if names:
+    if len(names) > NAMED:
+        taken = Counter(run.words.names[run.guesses(name).guesses[row, 0]] for name in names)
+        lines = [f"{guess}: {count} of {len(names)}" for guess, count in taken.most_common(NAMED)]
+    elif names:
         lines = [f"{name}: {run.words.names[run.guesses(name).guesses[row, 0]]}" for name in names]
     else:
         lines = [f"{place}. {run.words.names[label]}" for place, label in enumerate(run.guesses(SUPER).guesses[row], 1)]

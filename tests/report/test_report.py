@@ -18,7 +18,7 @@ from pipeline.drawings.words import spell
 from pipeline.foundation.contents import seal
 from pipeline.foundation.params import load_params
 from pipeline.raw.corrections import Correction, record
-from pipeline.report import charts, html, markdown
+from pipeline.report import charts, html, markdown, words
 from pipeline.report import page as report
 from pipeline.report.blocks import Chart, Missing, Paragraph, Picture, Pictures, Section, Table
 from pipeline.report.run import Run
@@ -28,6 +28,9 @@ from pipeline.report.suspects import mislabelled, outlying
 from pipeline.stacking.calibration import calibration_error
 from pipeline.stages import report as report_stage
 from pipeline.stages import shuffle as shuffle_stage
+from pipeline.submissions.files import read_manifests
+from pipeline.submissions.ledger import Entry
+from pipeline.submissions.ledger import record as record_entry
 from tests.conftest import failing_main, run_main
 
 TITLES = tuple(title for title, _ in report.SECTIONS)
@@ -56,7 +59,7 @@ def test_a_finished_run_has_every_section_and_misses_only_the_ledger(page):
     assert "ledger.csv has no submission yet" in text
     assert page.stat().st_size < LARGEST * 1e6
     for name in ("gru", "seresnet", "geometric_mean", "convex_weights", "super_learner"):
-        assert f'<th scope="row">{name}</th>' in text
+        assert f'<th scope="row"><span>{html.breakable(name)}</span></th>' in text
 
 
 @in_a_browser
@@ -133,7 +136,8 @@ def test_a_word_without_rows_in_a_fold_is_shown(copied_run):
     sections = {each.title: each for each in report.sections_of(Run(load_params()))}
     (table,) = sections["Words"].blocks
     assert isinstance(table, Table)
-    assert [row[1:3] for row in table.rows if row[1] == "0"] == [["0", "no rows"]]
+    rows = [dict(zip(table.columns, row, strict=True)) for row in table.rows]
+    assert [row["MAP@3"] for row in rows if row["rows"] == "0"] == ["no rows"]
 
 
 def test_a_failed_prediction_is_named_in_its_place(copied_run):
@@ -188,7 +192,7 @@ def test_a_learner_that_is_gone_takes_nothing_else_with_it(copied_run):
     found = missing(list(sections.values()))
     assert set(found) == {"Leaderboard", "Errors in common", "Calibration", "Most disputed drawings", TITLES[-1]}
     table = next(block for block in sections["Leaderboard"].blocks if isinstance(block, Table))
-    assert [row[0] for row in table.rows if not row[2]] == ["gru"]
+    assert [row[0] for row in table.rows if not row[table.columns.index("95% interval")]] == ["gru"]
 
 
 def test_what_is_wrong_with_one_section_leaves_the_others(copied_run, monkeypatch, capsys):
@@ -272,7 +276,7 @@ def test_text_stays_text_in_html():
         assert tag not in page
     assert "<code>a &lt; b</code> &amp; &lt;i&gt;" in page
     assert 'alt="A &lt;cat&gt;"' in page
-    assert '<tr class="strong"><th scope="row">z</th>' in page
+    assert '<tr class="strong"><th scope="row"><span>z</span></th>' in page
 
 
 def test_the_same_chart_is_the_same_svg_and_has_no_colour_of_its_own():
@@ -318,3 +322,102 @@ def test_scores_of_the_test_set_are_set_against_those_out_of_fold(copied_run):
     assert isinstance(chart, Chart)
     scores = json.loads((copied_run / "reports/synthetic/test.json").read_text())
     assert f"best is {max(scores, key=lambda name: scores[name])}" in chart.alt
+
+
+def leaderboard() -> list[Table]:
+    sections = {each.title: each for each in report.sections_of(Run(load_params()))}
+    return [block for block in sections["Leaderboard"].blocks if isinstance(block, Table)]
+
+
+def lines_of(table: Table) -> dict[str, dict[str, str]]:
+    """The lines of a table by their first cell."""
+    return {row[0]: dict(zip(table.columns, row, strict=True)) for row in table.rows}
+
+
+def test_the_leaderboard_has_the_submissions_and_their_scores_on_the_test_set_and_at_kaggle(copied_run):
+    manifests = read_manifests(copied_run / "submissions/synthetic")
+    scores = json.loads((copied_run / "reports/synthetic/test.json").read_text())
+    sent, other = manifests[2], manifests[0]
+    entry = Entry("doodles", sent["name"], sent["sha256"], "c" * 40, "", "", "", "0.9", "0.8", "1.0", "0.87654", "0.85")
+    stale = replace(entry, name=other["name"], sha256="0" * 64, public="0.11111")
+    for each in (entry, stale):
+        record_entry(each)
+    learners, submissions = (lines_of(table) for table in leaderboard())
+    assert learners["gru"]["test MAP@3"] == f"{scores['gru']:.4f}"
+    assert learners["geometric_mean"]["test MAP@3"] == ""
+    assert list(submissions) == [each["name"] for each in manifests]
+    assert {name: line["test MAP@3"] for name, line in submissions.items()} == {
+        name: f"{score:.4f}" for name, score in scores.items()
+    }
+    assert (submissions[sent["name"]]["public"], submissions[sent["name"]]["private"]) == ("0.87654", "0.85")
+    assert submissions[other["name"]]["public"] == ""  # the ledger's file of this name has other bytes
+
+
+@pytest.mark.parametrize("gone", ["reports/synthetic/test.json", "submissions/synthetic"])
+def test_a_leaderboard_without_test_scores_or_submissions_has_no_empty_columns(copied_run, gone):
+    place = copied_run / gone
+    if place.is_dir():
+        shutil.rmtree(place)
+    else:
+        place.unlink()
+    tables = leaderboard()
+    assert len(tables) == (2 if place.suffix else 1)
+    assert all(any(row[number] for row in table.rows) for table in tables for number in range(len(table.columns)))
+    assert ("test MAP@3" in tables[0].columns) == (not place.suffix)
+
+
+@pytest.mark.parametrize("written", [b"", b"[1]", b"{", b'{"gru": "high"}', b'{"gru": null}', b"\xff\xfe", b"7"])
+def test_damaged_scores_of_the_test_set_are_named(copied_run, written):
+    (copied_run / "reports/synthetic/test.json").write_bytes(written)
+    found = missing(list(report.sections_of(Run(load_params()))))
+    assert "test.json is damaged; `dvc repro -f score` writes it again." in found["Leaderboard"]
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({}, ""),
+        ({"held_out_loss": ("2.5", "1.75")}, "held-out loss 1.750"),
+        ({"held_out_map3": ("0.5", "0.625")}, "held-out MAP@3 0.625"),
+        ({"held_out_loss": ("2.5", ""), "held_out_top1": ("", "0.5")}, "held-out loss 2.500; held-out top-1 0.500"),
+        ({"held_out_map3": ("0.5", "0.6"), "held_out_top1": ("0.4", "0.45")}, "MAP@3 0.600; held-out top-1 0.450"),
+        ({"seconds": ("1", "2")}, ""),
+    ],
+)
+def test_scores_of_held_out_rows_are_drawn_if_a_learning_curve_has_them(copied_run, columns, said):
+    plain = ["epoch,learning_rate,loss,top1", "1,0.01,3.0,0.2", "2,0.001,2.0,0.4"]
+    lines = [
+        ",".join([line, *(name if number == 0 else values[number - 1] for name, values in columns.items())])
+        for number, line in enumerate(plain)
+    ]
+    (copied_run / "models/synthetic/curves/gru/fold1.csv").write_text("\n".join(lines) + "\n")
+    sections = {each.title: each for each in report.sections_of(Run(load_params()))}
+    chart = next(block for block in sections["Learning curves"].blocks if block.caption == "gru")  # type: ignore[union-attr]
+    assert isinstance(chart, Chart)
+    assert said in chart.alt
+    shown = [name for name in ("held-out loss", "held-out MAP@3", "held-out top-1") if name in str(chart.drawn)]
+    assert len(shown) == sum(name.startswith("held_out") for name in columns)
+
+
+@pytest.mark.parametrize("most", [0, 1])
+def test_the_guesses_of_many_learners_are_counted(finished_run, monkeypatch, most):
+    monkeypatch.chdir(finished_run.home)
+    monkeypatch.setattr("pipeline.report.words.NAMED", most)
+    run = Run(load_params())
+    (picture,) = words.pictures(run, [5], ["gru", "seresnet"])
+    assert len(picture.lines) == 2 + most
+    guesses = {run.words.names[run.guesses(name).guesses[5, 0]] for name in ("gru", "seresnet")}
+    assert all(line.split(": ")[0] in guesses and line.endswith(" of 2") for line in picture.lines[1:-1])
+
+
+def test_competitions_of_the_ledger_are_not_mixed_in_a_plot(copied_run):
+    entry = Entry("doodles", "gru", "0" * 64, "c" * 40, "", "", "", "0.9", "0.8", "1.0", "0.8", "")
+    for number, competition in enumerate(("doodles", "doodles", "test labels of mini", "doodles", "other", "other")):
+        record_entry(replace(entry, competition=competition, sha256=f"{number:064}", public=f"0.{number + 1}"))
+    sections = {each.title: each for each in report.sections_of(Run(load_params()))}
+    blocks = sections[TITLES[-1]].blocks
+    named = [block.alt.split(" against")[0] for block in blocks if isinstance(block, Chart)]
+    assert named == ["public MAP@3, doodles", "public MAP@3, other", "MAP@3 on the test set"]
+    (table,) = (block for block in blocks if isinstance(block, Table))
+    assert len(table.rows) == 6
+    assert "private" not in table.columns
