@@ -1,4 +1,4 @@
-"""What a request may hold and how often a client may ask; what is beyond is refused with a field, a reason, a remedy."""
+"""What a request may hold and how often a client may ask; the rest is refused with a field, a reason and a remedy."""
 
 from __future__ import annotations
 

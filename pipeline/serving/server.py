@@ -5,9 +5,7 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
-import signal
 import socket
-import sys
 import time
 from types import FrameType
 from typing import Any
@@ -154,10 +152,3 @@ def server_of(app: FastAPI, behind: str | None) -> Server:
         timeout_graceful_shutdown=LONGEST_FAREWELL,
     )
     return Server(config, app.state.watch)
-
-
-def ignore_broken_pipes() -> None:
-    """Let a log whose reader has gone end nothing."""
-    if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
-    sys.stdout.flush()
