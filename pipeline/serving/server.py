@@ -53,7 +53,10 @@ class Connection(H11Protocol):
             self.transport.close()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP."""
+        """Answer what is not HTTP; the answer to a request whose body it breaks is dropped."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
         self._refuse(RefusedError(400, "request", "it is not HTTP", "send a request of HTTP/1.1"))
 
     def _refuse(self, refusal: RefusedError) -> None:
@@ -108,13 +111,13 @@ def bound(host: str, port: int) -> socket.socket:
     Raises:
         SketchstackError: the address is not this machine's, or the port is taken.
     """
+    if not 0 <= port < 2**16:
+        raise SketchstackError(f"--port {port} is no port; choose one of 1024..65535, or 0 for any.")
     try:
         (family, _, _, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         return socket.create_server(address[:2], family=family, backlog=1024)
     except socket.gaierror:
         raise SketchstackError(f"--host {host} is no address; try 127.0.0.1, or 0.0.0.0 for all networks.") from None
-    except OverflowError:
-        raise SketchstackError(f"--port {port} is no port; choose one of 1024..65535, or 0 for any.") from None
     except OSError as error:
         remedies = {
             errno.EADDRINUSE: "another program listens there; end it, or choose another --port",

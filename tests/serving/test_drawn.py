@@ -225,8 +225,10 @@ def test_any_json_is_a_request_or_refused(value, timed):
     try:
         asked(json.dumps(value).encode(), WORDS, timed)
     except RefusedError as error:
-        assert 400 <= error.status < 500
-        json.dumps(error.content).encode()
+        found = error.status
+    else:
+        found = 200
+    assert found in (200, 400, 422)
 
 
 @settings(deadline=None, max_examples=200)

@@ -1,4 +1,4 @@
-"""The service: its contract, its refusals, its headers, its log; what waits is batched, and what is too much refused."""
+"""The service: its contract, refusals, headers and log; what waits is batched, and what is too much is refused."""
 
 from __future__ import annotations
 
@@ -244,7 +244,7 @@ def test_the_log_has_a_line_a_request_and_no_drawing(client):
     lines = io.StringIO()
     start_log("json", lines)
     client.post("/predict", json={"drawings": [CAT, CAT]})
-    client.get('/a"b\nc' + "x" * 500)
+    client.get("/a%22b%0ac" + "x" * 500)
     first, second = (json.loads(line) for line in lines.getvalue().splitlines())
     assert set(first) == {"time", "level", "method", "path", "status", "ms", "drawings"}
     assert (first["method"], first["path"], first["status"], first["drawings"]) == ("POST", "/predict", 200, 2)
