@@ -71,8 +71,8 @@ def test_a_missing_pack_is_told_before_the_port_is_bound(tmp_path):
 
 def test_all_names_reach_a_server_of_a_network():
     assert hosts_of("0.0.0.0") is None
-    assert hosts_of("127.0.0.2") >= {"localhost", "127.0.0.2"}
-    assert "[::1]" in hosts_of("::1")
+    assert {"localhost", "127.0.0.2"} <= (hosts_of("127.0.0.2") or set())
+    assert "[::1]" in (hosts_of("::1") or set())
 
 
 def test_a_file_that_is_no_pack_of_the_run_is_made_again(tmp_path, pack):

@@ -275,7 +275,13 @@ def test_an_error_of_the_server_tells_its_client_nothing(model, monkeypatch):
 
 def test_it_answers_before_its_model_is_there():
     loaded = threading.Event()
-    service = Service(lambda tell: (tell("loading the model"), loaded.wait(), 1 // 0)[-1])
+
+    def load(tell):
+        tell("loading the model")
+        loaded.wait()
+        raise SketchstackError("it was not there")
+
+    service = Service(load)
     with TestClient(create_app(service), BASE) as client:
         while service.state == "starting":
             time.sleep(0.01)
@@ -331,6 +337,16 @@ def test_drawings_with_times_are_needed_where_the_model_was_trained_with_them(tm
         assert "no times" in refusal_of(client.post("/predict", json={"drawing": CAT}))["reason"]
 
 
+def slowly(seconds):
+    """A prediction that takes its time, and gives back what it gets."""
+
+    def predict(items):
+        time.sleep(seconds)
+        return items
+
+    return predict
+
+
 def batched(predict, requests, sizes=None):
     """The results of requests that come at once, or their errors."""
 
@@ -345,7 +361,7 @@ def batched(predict, requests, sizes=None):
 
 
 def test_requests_that_wait_are_predicted_together_and_get_their_own():
-    sizes = []
+    sizes: list[int] = []
     requests = [[number] * (number % 5 + 1) for number in range(60)]
     found, _ = batched(lambda items: [item * 10 for item in items], requests, sizes)
     assert found == [[number * 10] * (number % 5 + 1) for number in range(60)]
@@ -355,7 +371,7 @@ def test_requests_that_wait_are_predicted_together_and_get_their_own():
 
 
 def test_a_request_larger_than_a_batch_is_one():
-    sizes = []
+    sizes: list[int] = []
     found, _ = batched(lambda items: items, [[1] * 100, [2]], sizes)
     assert found == [[1] * 100, [2]]
     assert sizes[0] == 100
@@ -363,7 +379,7 @@ def test_a_request_larger_than_a_batch_is_one():
 
 def test_what_is_too_much_is_refused_at_once_and_it_recovers(monkeypatch):
     monkeypatch.setattr(batching, "QUEUE", 10)
-    found, after = batched(lambda items: (time.sleep(0.05), items)[1], [[number] for number in range(50)])
+    found, after = batched(slowly(0.05), [[number] for number in range(50)])
     refused = [each for each in found if isinstance(each, RefusedError)]
     assert len(refused) == 40
     assert all(each.status == 503 and each.headers == {"Retry-After": "1"} for each in refused)
@@ -376,7 +392,7 @@ def test_while_the_oldest_waits_too_long_nothing_is_taken(monkeypatch):
     monkeypatch.setattr(batching, "LARGEST", 1)
 
     async def run():
-        batcher = Batcher(lambda items: (time.sleep(0.2), items)[1])
+        batcher: Batcher[int, int] = Batcher(slowly(0.2))
         first, second = asyncio.create_task(batcher.predict([1])), asyncio.create_task(batcher.predict([2]))
         await asyncio.sleep(0.1)
         with pytest.raises(RefusedError):

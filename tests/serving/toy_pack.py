@@ -62,7 +62,7 @@ def _network(rng: np.random.Generator, channels: int = 1) -> bytes:
         NAME,
         [helper.make_tensor_value_info("images", TensorProto.UINT8, ["drawings", SIDE, SIDE, channels])],
         [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["drawings", len(WORDS)])],
-        [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(np.float32(255), "most")],
+        [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(np.array(255, np.float32), "most")],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
