@@ -231,7 +231,7 @@ def not_http(rng: Rng) -> bytes:
 
 
 KINDS: dict[str, Callable[[Rng], bytes]] = {
-    "broken JSON": broken, "random bytes": random_bytes, "huge numbers": huge_number, "NaN and other spellings": no_number,
+    "broken JSON": broken, "random bytes": random_bytes, "huge numbers": huge_number, "NaN and such": no_number,
     "wrong types": wrong_type, "out of range": out_of_range, "deep nesting": deep, "gigabyte lengths": large_length,
     "large, in chunks": large_chunks, "large, with length": large_body, "ten thousand strokes": many_strokes,
     "many points": many_points, "many drawings": many_drawings, "long scribbles": long_path, "unequal lists": unequal,

@@ -1,5 +1,6 @@
 """Load on a server over loopback: a steady rate, twice what it can do, and the full ensemble beside it.
 
+    python -m bench.load                       packs the current run first
     python -m bench.load --single seresnet.zip --full champion.zip
 
 Requests of one drawing each come at fixed times, whatever the server does (an open loop); the time of an answer counts
@@ -13,6 +14,7 @@ import asyncio
 import csv
 import json
 import os
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -33,6 +35,7 @@ DRAWINGS = Path("data/synthetic/test_simplified.csv")
 STEADY, SECONDS = 200.0, 120.0  # requests a second, seconds
 CONNECTIONS = 256  # of the client
 AT_ONCE = 32  # requests at a time that measure a capacity
+SINGLE, SUPER = "seresnet", "super_learner"  # models of the packs
 PATIENCE = 30.0  # seconds for an answer
 
 
@@ -194,6 +197,13 @@ async def of_full(served: Served, bodies: Sequence[bytes], seconds: float) -> li
     return loads
 
 
+def packed(folder: Path, model: str) -> Path:
+    """A pack of a model of the current run."""
+    out = folder / f"{model}.zip"
+    subprocess.run([sys.executable, "-m", "pipeline", "pack", str(out), "--model", model], check=True)
+    return out
+
+
 def requests() -> list[bytes]:
     """Test drawings, one a request."""
     try:
@@ -256,11 +266,13 @@ def page(loads: Sequence[Load], others: dict[str, Any]) -> str:
 def main() -> None:
     """Measure the load that a server takes, and write results/serve.json and serve.md."""
     parser = argparse.ArgumentParser(prog="python -m bench.load", description=main.__doc__)
-    parser.add_argument("--single", type=Path, required=True, help="a pack of one learner")
-    parser.add_argument("--full", type=Path, required=True, help="a pack of the ensemble")
+    parser.add_argument("--single", type=Path, help=f"a pack of one learner (of the run: {SINGLE})")
+    parser.add_argument("--full", type=Path, help="a pack of the ensemble (of the run)")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of the steady load (%(default)g)")
     asked = parser.parse_args()
-    loads, others = measured(asked.single, asked.full, asked.seconds)
+    with TemporaryDirectory(prefix="sketchstack-") as folder:
+        single = asked.single or packed(Path(folder), SINGLE)
+        loads, others = measured(single, asked.full or packed(Path(folder), SUPER), asked.seconds)
     text = page(loads, others)
     print(text)
     found = {"commit": commit(), "machine": machine(), "command": sys.argv[1:], **others}
