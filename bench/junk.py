@@ -1,6 +1,6 @@
 """Requests that are none, sent to a server: each must get a 4xx that names field, reason and remedy, in bounded memory.
 
-python -m bench.junk champion.zip --requests 5000 --seed 0
+python -m bench.junk --pack champion.zip --requests 5000 --seed 0
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from bench.load import SINGLE, packed
 from bench.tables import RESULTS, commit, hardware, markdown_table
 from pipeline.foundation.artefacts import whole_file
 from pipeline.foundation.errors import one_paragraph_errors
@@ -320,11 +321,12 @@ def page(found: Found) -> str:
 def main() -> None:
     """Send junk to a server of a pack, and write what it answered to results/junk.md."""
     parser = argparse.ArgumentParser(prog="python -m bench.junk", description=main.__doc__)
-    parser.add_argument("pack", type=Path)
+    parser.add_argument("--pack", type=Path, help=f"of the server (of the run: {SINGLE})")
     parser.add_argument("--requests", type=int, default=5000, help="(%(default)s)")
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    found = attack(asked.pack, asked.requests, asked.seed)
+    with TemporaryDirectory(prefix="sketchstack-") as folder:
+        found = attack(asked.pack or packed(Path(folder), SINGLE), asked.requests, asked.seed)
     text = page(found)
     print(text)
     for each in found.faults[:20]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import errno
 import ipaddress
 import os
 import socket
 import time
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -23,6 +26,7 @@ from pipeline.serving.watch import HEADERS, LOOPBACK_NAMES, Watch
 CONNECTIONS = 512  # at a time; more are told to come back
 HEADER_SECONDS = 10.0  # for a client to send the headers of a request
 FAREWELL = 0.5  # seconds after SIGTERM in which requests are still taken, on connections that then close
+GRACE = 0.3  # seconds after that in which an open connection may still bring a request
 LONGEST_FAREWELL = 10  # seconds for the answers after that
 
 
@@ -51,6 +55,10 @@ class Connection(H11Protocol):
         """Close a connection on which no whole headers have come."""
         if self.conn.their_state is h11.IDLE and not self.transport.is_closing():
             self.transport.close()
+
+    def shutdown(self) -> None:
+        """Close when the server ends; a request that is on its way is still answered."""
+        self.loop.call_later(GRACE, super().shutdown)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP; the answer to a request whose body it breaks is dropped."""
@@ -85,11 +93,30 @@ class Server(uvicorn.Server):
         self._told_to_end = time.monotonic()
         self._watch.draining = True
 
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Close the port, but take the connections that wait there first: the system would reset them."""
+        waiting = [each for listener in sockets or [] for each in _accepted(listener)]
+        for server in self.servers:
+            server.close()
+        for each in waiting:
+            await asyncio.get_running_loop().connect_accepted_socket(self._connection, each)
+        await super().shutdown(sockets)
+
+    def _connection(self) -> Connection:
+        return Connection(self.config, self.server_state, self.lifespan.state)
+
     async def on_tick(self, counter: int) -> bool:
         """Whether to end now: clients that keep their connection are first told to leave it."""
         if self._told_to_end is not None and time.monotonic() - self._told_to_end > FAREWELL:
             self.should_exit = True
         return await super().on_tick(counter)
+
+
+def _accepted(listener: socket.socket) -> Iterator[socket.socket]:
+    """The connections that wait at a socket which does not block."""
+    with contextlib.suppress(OSError):
+        while True:
+            yield listener.accept()[0]
 
 
 def is_loopback(host: str) -> bool:
