@@ -57,7 +57,7 @@ class Result(BaseModel):
 
     Attributes:
         guesses: best first.
-        unsure: the best guess has a probability below 0.5, so it is more often wrong than right.
+        unsure: the best guess has a probability below 0.7; such guesses are wrong about as often as right.
         learners: the three best guesses of each base learner.
         claim: the probability of the word that was claimed.
         familiar: whether the drawing is like any of the training data; null if the pack cannot tell.

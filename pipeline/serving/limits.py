@@ -16,7 +16,7 @@ MOST_NESTED = 8  # levels of lists and objects; a request needs 6
 MOST_DRAWINGS = 64  # of a request
 MOST_STROKES = 1000  # of a drawing
 MOST_POINTS = 10_000  # of a drawing: two minutes of a pen that reports 80 points a second
-MOST_POINTS_IN_ALL = 32_768  # of a request
+MOST_POINTS_IN_ALL = 65_536  # of a request
 # Length of a raw drawing in pixels, its longer side being 255: simplifying may take the square of it. A real drawing
 # has a few thousand; twenty seconds of scribbling from corner to corner, five times a second, 36,000.
 LONGEST_PATH = 65_536

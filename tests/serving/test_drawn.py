@@ -166,7 +166,7 @@ def test_brackets_in_strings_are_no_nesting():
         ({"drawings": [[LINE]] * 65}, "drawings", "65 drawings"),
         ({"drawings": [[LINE], []]}, "drawings[1]", "empty"),
         ({"drawings": [[LINE], [[[0], [999]]]]}, "drawings[1][0][1][0]", "999"),
-        ({"drawings": [[[[0] * 9000] * 2]] * 4}, "drawings", f"at most|points|{MOST_POINTS_IN_ALL}"),
+        ({"drawings": [[[[0] * 9000] * 2]] * 8}, "drawings", f"at most|points|{MOST_POINTS_IN_ALL}"),
         ({"drawing": [LINE], "word": "elephant"}, "word", "does not know"),
         ({"drawing": [LINE], "word": ""}, "word", "not a word"),
         ({"drawing": [LINE], "word": "../../etc/passwd"}, "word", "does not know"),

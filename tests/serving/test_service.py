@@ -17,7 +17,7 @@ from pipeline.serving import batching, watch
 from pipeline.serving import service as module
 from pipeline.serving.batching import Batcher
 from pipeline.serving.limits import MOST_BYTES, RefusedError
-from pipeline.serving.model import Model
+from pipeline.serving.model import UNSURE, Model
 from pipeline.serving.service import Service, create_app
 from pipeline.serving.watch import HEADERS, LOOPBACK_NAMES, start_log
 from tests.serving.clients import TestClient
@@ -87,7 +87,7 @@ def test_a_drawing_gets_guesses_of_the_ensemble_and_of_each_learner(client, mode
     assert (result["points"], result["strokes"]) == (5, 2)
     assert result["claim"] == {"word": "ice_cream", "probability": pytest.approx(float(expected[2]), abs=1e-6)}
     assert result["familiar"] is None
-    assert result["unsure"] == bool(expected.max() < 0.5)
+    assert result["unsure"] == bool(expected.max() < UNSURE)
 
 
 def test_raw_points_are_answered_as_their_simplified_drawing(client):
