@@ -225,7 +225,7 @@ def not_http(rng: Rng) -> bytes:
         f"{HEAD}{JSON}Content-Length: -{rng.integers(1, 99)}\r\n\r\n".encode(),
         f"{HEAD}{JSON}Content-Length: 5\r\nContent-Length: 6\r\n\r\n".encode(),
         f"{HEAD}{JSON}Transfer-Encoding: chunked\r\n\r\nxyz\r\n".encode(),
-        b"POST /predict HTTP/7.0\r\n\r\n",
+        b"POST /predict HTTP/7.0\r\nConnection: close\r\n\r\n",
         f"{HEAD}X-{'a' * 200_000}\r\n\r\n".encode(),
     )
     return kinds[int(rng.integers(len(kinds)))]

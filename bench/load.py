@@ -123,9 +123,7 @@ class Client:
                 return 0
 
     async def _ask(self, body: bytes) -> int:
-        if not self._free:
-            self._free.append(await asyncio.open_connection("127.0.0.1", self.served.port))
-        reader, writer = self._free.pop()
+        reader, writer = await self._connection()
         head = "POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         answer = (await reader.readuntil(b"\r\n\r\n")).lower()
@@ -136,6 +134,14 @@ class Client:
         else:
             self._free.append((reader, writer))
         return int(answer.split()[1])
+
+    async def _connection(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        """A connection that is open and free."""
+        while self._free:
+            reader, writer = self._free.pop()
+            if not reader.at_eof():
+                return reader, writer
+        return await asyncio.open_connection("127.0.0.1", self.served.port)
 
     def close(self) -> None:
         """Close all connections."""

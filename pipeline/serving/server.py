@@ -25,6 +25,7 @@ from pipeline.serving.watch import HEADERS, LOOPBACK_NAMES, Watch
 
 CONNECTIONS = 512  # at a time; more are told to come back
 HEADER_SECONDS = 10.0  # for a client to send the headers of a request
+KEPT = 30  # seconds that a connection is kept after an answer
 FAREWELL = 0.5  # seconds after SIGTERM in which requests are still taken, on connections that then close
 GRACE = 0.3  # seconds after that in which an open connection may still bring a request
 LONGEST_FAREWELL = 10  # seconds for the answers after that
@@ -33,23 +34,35 @@ LONGEST_FAREWELL = 10  # seconds for the answers after that
 class Connection(H11Protocol):
     """A connection: as uvicorn's, but what it refuses by itself has the form and headers of the other refusals."""
 
+    _deadline: asyncio.TimerHandle | None = None  # for the headers of a request
+
     def connection_made(self, transport: Any) -> None:
         """See `asyncio.Protocol`."""
         super().connection_made(transport)
-        self._deadline = self.loop.call_later(HEADER_SECONDS, self._close_if_idle)
+        self._expect_headers()
         if len(self.connections) > CONNECTIONS:
             self._refuse(RefusedError(503, "server", "too many connections are open", "come back in 1 s", 1))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """See `asyncio.Protocol`."""
-        self._deadline.cancel()
+        self._expect_nothing()
         super().connection_lost(exc)
 
-    def on_response_complete(self) -> None:
-        """Give the next request's headers their time."""
-        self._deadline.cancel()
+    def data_received(self, data: bytes) -> None:
+        """See `asyncio.Protocol`."""
+        if self._deadline is None:
+            self._expect_headers()
+        super().data_received(data)
+        if self.conn.their_state is not h11.IDLE:
+            self._expect_nothing()
+
+    def _expect_headers(self) -> None:
         self._deadline = self.loop.call_later(HEADER_SECONDS, self._close_if_idle)
-        super().on_response_complete()
+
+    def _expect_nothing(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
 
     def _close_if_idle(self) -> None:
         """Close a connection on which no whole headers have come."""
@@ -142,7 +155,10 @@ def bound(host: str, port: int) -> socket.socket:
         raise SketchstackError(f"--port {port} is no port; choose one of 1024..65535, or 0 for any.")
     try:
         (family, _, _, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        return socket.create_server(address[:2], family=family, backlog=1024)
+        listener = socket.create_server(address[:2], family=family, backlog=1024)
+        # Connections inherit it. An answer is two packets, and the second would wait 40 ms for the client's delayed ACK.
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return listener
     except socket.gaierror:
         raise SketchstackError(f"--host {host} is no address; try 127.0.0.1, or 0.0.0.0 for all networks.") from None
     except OSError as error:
@@ -179,6 +195,7 @@ def server_of(app: FastAPI, behind: str | None) -> Server:
         server_header=False,
         proxy_headers=behind is not None,
         forwarded_allow_ips=behind,
+        timeout_keep_alive=KEPT,
         timeout_graceful_shutdown=LONGEST_FAREWELL,
     )
     return Server(config, app.state.watch)

@@ -235,8 +235,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", **api.READY)
     async def readyz() -> Response:
-        ready = service.model is not None and service.state == "ready"
-        content = {"ready": ready, "state": service.state}
+        state = "ending" if app.state.watch.draining else service.state
+        ready = state == "ready"
+        content = {"ready": ready, "state": state}
         return JSONResponse(content, 200 if ready else 503, None if ready else {"Retry-After": "2"})
 
     @app.get("/metrics", **api.METRICS)

@@ -22,7 +22,7 @@ from pipeline.serving.run_pack import is_of
 from pipeline.serving.server import bound, hosts_of
 from pipeline.serving.watch import HEADERS
 from tests.conftest import ROOT, failing_main
-from tests.serving.processes import CAT, serving
+from tests.serving.processes import CAT, free_port, serving
 from tests.serving.toy_pack import WORDS, write_toy_pack
 
 
@@ -91,17 +91,71 @@ def test_it_answers_and_says_so(served):
     assert json.loads(served.ask("GET", "/words")[1])["words"] == WORDS
 
 
+def test_an_answer_does_not_wait_for_an_acknowledgement(served):
+    """Its headers and its body are two packets; with the default of TCP the second one comes 40 ms later."""
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:
+        seconds = []
+        for _ in range(30):
+            start = time.perf_counter()
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            found = b""
+            while not found.endswith(b'{"alive":true}'):
+                found += connection.recv(65536)
+            seconds.append(time.perf_counter() - start)
+    assert min(seconds[5:]) < 0.03
+
+
+def test_a_connection_is_used_again_after_a_while(served):
+    with socket.create_connection(("127.0.0.1", served.port)) as connection:
+        for _ in range(3):
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            found = b""
+            while not found.endswith(b'{"alive":true}'):
+                found += connection.recv(65536)
+            time.sleep(0.2)
+
+
+def test_headers_that_do_not_come_close_the_connection(monkeypatch, pack, tmp_path):
+    code = (
+        "import pipeline.serving.server as server; server.HEADER_SECONDS = 0.5\n"
+        "from pipeline.commands.serve import main; import sys; main(sys.argv[1:])"
+    )
+    port = free_port()
+    command = [sys.executable, "-c", code, str(pack), "--port", str(port)]
+    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL) as process:
+        try:
+            for _ in range(600):
+                try:
+                    connection = socket.create_connection(("127.0.0.1", port), timeout=20)
+                    break
+                except OSError:
+                    time.sleep(0.05)
+            with connection:
+                connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+                time.sleep(1)  # an idle connection stays
+                for piece in (b"GET /healthz HTTP/1.1\r\n", b"Host: local", b"host\r\n", b"X: 1\r\n"):
+                    connection.sendall(piece)
+                    time.sleep(0.1)
+                start = time.monotonic()
+                while connection.recv(65536):
+                    pass
+                assert time.monotonic() - start < 10
+        finally:
+            process.kill()
+
+
 @pytest.mark.parametrize(
     "sent",
     [
         b"junk\r\n\r\n",
-        b"GET / HTTP/9.9\r\n\r\n",
+        b"GET / HTTP/9.9\r\nConnection: close\r\n\r\n",
         b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 200,  # TLS
         b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: many\r\n\r\n",
         b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: -5\r\n\r\n",
         b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\n",
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
-        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX: " + b"a" * 100_000 + b"\r\n\r\n",
+        b"GET /" + b"a" * 100_000 + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
         b"POST /predict HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
     ],
 )
