@@ -58,17 +58,25 @@ class Batcher(Generic[Item, Result]):
         """The number of items that wait."""
         return sum(len(each.items) for each in self._queue)
 
+    def check_room(self, items: int) -> None:
+        """Refuse items that could not be predicted soon.
+
+        Raises:
+            RefusedError: too many wait, or for too long.
+        """
+        late = bool(self._queue) and time.monotonic() - self._queue[0].since > LONGEST_WAIT
+        if late or self.waiting + items > QUEUE:
+            raise RefusedError(
+                503, "server", "more drawings wait than it can answer soon", "send the same request again in 1 s", 1
+            )
+
     async def predict(self, items: Sequence[Item]) -> Sequence[Result]:
         """A result per item.
 
         Raises:
             RefusedError: too many items wait, or for too long.
         """
-        late = bool(self._queue) and time.monotonic() - self._queue[0].since > LONGEST_WAIT
-        if late or self.waiting + len(items) > QUEUE:
-            raise RefusedError(
-                503, "server", "more drawings wait than it can answer soon", "send the same request again in 1 s", 1
-            )
+        self.check_room(len(items))
         if self._task is None or self._task.done():
             self._task = asyncio.create_task(self._run())
         request = Waiting[Item, Result](items, time.monotonic(), asyncio.get_running_loop().create_future())

@@ -156,7 +156,7 @@ def bound(host: str, port: int) -> socket.socket:
     try:
         (family, _, _, _, address), *_ = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
         listener = socket.create_server(address[:2], family=family, backlog=1024)
-        # Connections inherit it. An answer is two packets, and the second would wait 40 ms for the client's delayed ACK.
+        # Connections inherit it. An answer is two packets; the second would wait 40 ms for the client's delayed ACK.
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         return listener
     except socket.gaierror:

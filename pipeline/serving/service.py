@@ -113,6 +113,7 @@ class Service:
             RefusedError: it is not answered, and why.
         """
         model, client = self.ready_model(), request.client.host if request.client else ""
+        self.batcher.check_room(1)  # before its body is read, which costs more than to refuse it
         self.limit.take(client, 1)
         if self._in_flight >= IN_FLIGHT:
             raise RefusedError(503, "server", "it answers too many requests", "send the same request again in 1 s", 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -11,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -18,7 +20,7 @@ import pytest
 from pipeline.commands import serve as module
 from pipeline.foundation.errors import SketchstackError
 from pipeline.serving.limits import MOST_BYTES
-from pipeline.serving.run_pack import is_of
+from pipeline.serving.run_pack import bring_up_to_date, is_of
 from pipeline.serving.server import bound, hosts_of
 from pipeline.serving.watch import HEADERS
 from tests.conftest import ROOT, failing_main
@@ -82,6 +84,17 @@ def test_a_file_that_is_no_pack_of_the_run_is_made_again(tmp_path, pack):
     assert not is_of(tmp_path / "none.zip", weights)
     assert not is_of(tmp_path / "text.zip", weights)
     assert not is_of(pack, weights)
+    with zipfile.ZipFile(tmp_path / "own.zip", "w") as own:
+        digest = hashlib.sha256(b"weights").hexdigest()
+        own.writestr("manifest.json", json.dumps({"files": {"super_learner.npz": digest}}))
+    assert is_of(tmp_path / "own.zip", weights)
+
+
+def test_without_a_run_there_is_nothing_to_pack(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "params.yaml").write_text("profile: synthetic\n")
+    with pytest.raises(SketchstackError, match="run `make repro` first"):
+        bring_up_to_date(tmp_path / "champion.zip")
 
 
 def test_it_answers_and_says_so(served):
