@@ -90,7 +90,7 @@ def test_imports_only_go_down():
 def test_few_arrows_join_the_rooms():
     """Pairs of rooms of which one imports the other; the layout before had 298 arrows between 58 modules."""
     pairs = {(room(path), room(file)) for path, file in arrows() if room(path) != room(file)}
-    assert len(pairs) <= 63, sorted(pairs)
+    assert len(pairs) <= 66, sorted(pairs)
 
 
 def test_no_learner_imports_a_learner():
@@ -119,7 +119,7 @@ def imported_names(path: Path, at_once: bool = False) -> set[str]:
 def test_frameworks_are_imported_only_below_learners_and_metalearners_or_inside_an_export():
     for path in ALL:
         if path.parent.name not in {"learners", "metalearners"}:
-            names = imported_names(path, at_once=path.name in {"feeds.py", "export.py", "export_model.py"})
+            names = imported_names(path, at_once=path.name in {"feeds.py", "export.py", "convert.py"})
             assert not {name.split(".")[0] for name in names} & set(FRAMEWORKS), path.name
 
 

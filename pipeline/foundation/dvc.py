@@ -23,6 +23,13 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.git import START, git, is_without_git
 
 LOCK, DVC = Path("dvc.lock"), Path(".dvc/tmp")
+# `python -m dvc`, which also ends without a traceback if Ctrl-C comes while it imports its modules or unloads them.
+IN_WORDS = """
+import runpy, sys
+shown = sys.excepthook
+sys.excepthook = lambda kind, *error: None if issubclass(kind, KeyboardInterrupt) else shown(kind, *error)
+runpy.run_module("dvc", run_name="__main__")
+"""
 COPY = DVC / "sketchstack.dvc.lock"  # of the last run that left a good one
 DAMAGED = DVC / "damaged.dvc.lock"
 LOCAL = Path(".dvc/config.local")
@@ -203,7 +210,7 @@ def run_dvc(arguments: list[str], held: IO[str] | None = None) -> int:
         held: the file of a lock of `LOCK`. DVC holds it too: if this process is killed, until DVC ends.
     """
     process = subprocess.Popen(
-        [sys.executable, "-m", "dvc", "repro", *arguments],
+        [sys.executable, "-c", IN_WORDS, "repro", *arguments],
         env={**os.environ, "PATH": tools_path()},
         pass_fds=[held.fileno()] if held else [],
     )

@@ -211,7 +211,9 @@ def simplified(drawing: Any) -> Strokes:
 
 def _since_first(times: list[Any]) -> list[Any]:
     """Times of a clock that began before the drawing, less the first of them; other times as they are."""
-    if all(type(time) in (int, float) and math.isfinite(time) for time in times) and LATEST < max(times) < LAST_CLOCK:
+    if not set(map(type, times)) <= {int, float}:
+        return times
+    if all(-LAST_CLOCK < time < LAST_CLOCK for time in times) and max(times) > LATEST:
         return [time - min(times) for time in times]
     return times
 

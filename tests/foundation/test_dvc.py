@@ -187,6 +187,19 @@ def test_a_table_of_locks_is_left_alone_while_dvc_runs(toy):
             dvc.restore_rwlock()
 
 
+@pytest.mark.parametrize(("raised", "said"), [("KeyboardInterrupt", ""), ("ValueError('spoilt')", "spoilt")])
+def test_dvc_interrupted_among_its_imports_ends_without_a_traceback(raised, said, tmp_path):
+    (tmp_path / "dvc").mkdir()
+    (tmp_path / "dvc" / "__init__.py").touch()
+    (tmp_path / "dvc" / "__main__.py").write_text(f"raise {raised}")
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    command = [sys.executable, "-c", dvc.IN_WORDS, "repro"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode
+    assert said in done.stderr
+    assert bool(said) == ("Traceback" in done.stderr)
+
+
 ORPHAN = """
 from pipeline.foundation.artefacts import alone
 from pipeline.foundation.dvc import LOCK, run_dvc

@@ -263,6 +263,15 @@ def test_a_long_scribble_is_no_endless_stroke(points):
     assert strokes.y.max() == 255
 
 
+@pytest.mark.parametrize("time", [10**400, -(10**400), 1e308, float("nan"), float("inf"), True, None, "7", [7]])
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_a_number_of_any_size_or_kind_is_refused_in_words(time, axis):
+    strokes = [[[0, 5, 9], [0, 5, 7], [0, 1, 2]]]
+    strokes[0][axis][1] = time
+    with pytest.raises(BadRowError, match="is not a finite number|lies outside"):
+        checked_row({"key_id": "5", "drawing": strokes}, None, True)
+
+
 def test_times_of_a_clock_count_from_the_first_point():
     x, y, times = [0, 100, 200], [0, 50, 0], [0, 30, 95]
     clock = [1_489_019_335_637 + each for each in times]
