@@ -268,7 +268,7 @@ def test_a_long_scribble_is_no_endless_stroke(points):
 def test_a_number_of_any_size_or_kind_is_refused_in_words(time, axis):
     strokes = [[[0, 5, 9], [0, 5, 7], [0, 1, 2]]]
     strokes[0][axis][1] = time
-    with pytest.raises(BadRowError, match="is not a finite number|lies outside"):
+    with pytest.raises(BadRowError, match=r"is not a finite number|lies outside"):
         checked_row({"key_id": "5", "drawing": strokes}, None, True)
 
 
