@@ -7,7 +7,7 @@ const TOP = 5; // guesses
 const LONGEST_WAIT = 30; // s between two tries
 
 /**
- * Events: "answer" (its `detail`), "empty" when there is nothing to ask about, "trouble" (a Trouble, `wait` in seconds).
+ * Events: "asked", "answer" (its `detail`), "empty" when there is nothing to ask about, "trouble" (a Trouble, `wait` in seconds).
  * `answer` is that of the drawing as it is; null while there is none.
  */
 export class Asking extends EventTarget {
@@ -35,7 +35,7 @@ export class Asking extends EventTarget {
     this.answer = null;
     this.pending = !this.sketch.empty;
     if (this.pending) this.#timer = setTimeout(() => this.#send(0), REST);
-    else this.#tell("empty");
+    this.#tell(this.pending ? "asked" : "empty");
   }
 
   /** Resolves when there is an answer, or trouble, or after `most` ms. */

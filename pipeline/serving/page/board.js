@@ -5,7 +5,7 @@ import { fresh, ink } from "./ink.js";
 const PEN_REST = 1000; // ms after a pen's event in which a touch is taken for the palm
 const STEP = 1 / 40; // of the canvas, an arrow key
 const FINE = 1 / 160; // the same with Shift
-const LINE = 1 / 90; // width of the pen, of the canvas
+const LINE = 1 / 105; // width of the pen, of the canvas
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 
 /** Args: the canvas, the Sketch that it adds strokes to, and what tells people where the keyboard's pen is. */

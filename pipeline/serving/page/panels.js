@@ -4,6 +4,7 @@ import { picture } from "./ink.js";
 
 const ROWS = 5; // guesses shown
 const CALM = 1200; // ms without another answer before the guess is announced
+const NONE = "–"; // in place of a guess
 const UNSURE = 0.5; // of the first guess, where the server does not say whether it is sure
 
 const part = (id) => document.getElementById(id);
@@ -48,9 +49,8 @@ export class Panels {
   /** The model of the server, and its words. */
   describe(model, words) {
     this.#learners = learnersOf(model);
-    const many = this.#learners.length > 1 ? ` of ${this.#learners.length} learners` : "";
     part("model").textContent =
-      `Draw one of ${words.length} words; ${spelled(model.name)}${many} guesses what it is after each stroke.`;
+      `${many(words.length, "word")}, ${many(this.#learners.length, "learner")}: guessed after each stroke.`;
     part("learners").replaceChildren(...this.#learners.map(learnerRow));
     const chosen = part("word").value;
     part("word").replaceChildren(
@@ -66,12 +66,17 @@ export class Panels {
     clearTimeout(this.#timer);
     this.#announced = "";
     part("announcer").textContent = "";
-    this.#verdict("Nothing is drawn yet", "–");
+    this.#verdict("Nothing is drawn yet", NONE);
     this.#guesses([]);
     this.#rows({}, null);
     part("claimed").textContent = "";
     part("seen").hidden = part("nearest-part").hidden = true;
     this.#simplified(null);
+  }
+
+  /** A drawing waits for its first answer. */
+  wait() {
+    if (part("best").textContent === NONE) part("lead").textContent = "Looking";
   }
 
   /** An answer of the server. */
@@ -115,17 +120,17 @@ export class Panels {
       part("learners").replaceChildren(...names.map(learnerRow));
     }
     [...part("learners").children].forEach((row, at) => {
-      const [first, ...then] = said[this.#learners[at]] ?? [];
+      const [first, second] = said[this.#learners[at]] ?? [];
       const [, cell, also] = row.children;
       cell.classList.toggle("agrees", first?.word === best && best !== null);
-      cell.replaceChildren(...(first ? [`${spelled(first.word)} `, element("span", "number", percent(first.probability))] : ["–"]));
-      also.textContent = then.map(({ word, probability }) => `${spelled(word)} ${percent(probability)}`).join(", ");
+      cell.replaceChildren(...(first ? [`${spelled(first.word)} `, element("span", "number", percent(first.probability))] : [NONE]));
+      also.textContent = second ? `${spelled(second.word)} ${percent(second.probability)}` : "";
     });
   }
 
   #claim(claim, best) {
-    const other = claim && claim.word !== best.word ? ` ${spelled(best.word)} is likelier.` : "";
-    part("claimed").textContent = claim ? `${percent(claim.probability)} that it is: ${spelled(claim.word)}.${other}` : "";
+    const other = claim && claim.word !== best.word ? `. More likely: ${spelled(best.word)}, ${percent(best.probability)}` : "";
+    part("claimed").textContent = claim ? `${spelled(claim.word)}: ${percent(claim.probability)}${other}` : "";
   }
 
   #simplified(answer) {
@@ -182,7 +187,7 @@ function learnerRow(name) {
   const row = element("tr");
   const header = element("th", "", name);
   header.scope = "row";
-  row.append(header, element("td", "", "–"), element("td", "also"));
+  row.append(header, element("td", "", NONE), element("td", "also"));
   return row;
 }
 

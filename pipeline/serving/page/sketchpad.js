@@ -172,6 +172,7 @@ asking.addEventListener("empty", () => {
   if (troubled) tell("");
   panels.empty();
 });
+asking.addEventListener("asked", () => panels.wait());
 asking.addEventListener("trouble", ({ detail }) => tellTrouble(detail));
 asking.addEventListener("answer", ({ detail }) => {
   if (troubled) tell("");
