@@ -33,6 +33,7 @@ COMMANDS: dict[str, dict[str, str]] = {
     "use": {
         "predict": "guess what drawings show, with the trained ensemble",
         "pack": "pack the ensemble into one file that runs anywhere",
+        "serve": "serve a pack over HTTP: an API, and a page to draw on",
     },
     "compare": {
         "compare": "say whether B is better than A: learners, submissions, revisions",
