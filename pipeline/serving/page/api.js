@@ -41,11 +41,11 @@ async function asked(path, { signal, ...request } = {}) {
 
 function troubleOf(answer, error) {
   const wait = Math.min(Math.max(Number(answer.headers.get("Retry-After")) || 1, 1), 60);
-  const said = [error?.reason, error?.remedy].filter(Boolean).map(sentence).join(" ");
   if (answer.status === 429) return new Trouble("Too many drawings in a short time.", wait);
-  if (answer.status === 503) return new Trouble(said || "The server is not ready yet.", wait);
-  if (answer.status >= 500) return new Trouble("The server failed.", 5);
-  return new Trouble(said || `The server refused the drawing (${answer.status}).`, null);
+  if (answer.status === 503) return new Trouble(sentence(error?.reason ?? "the server is not ready yet"), wait);
+  if (answer.status >= 500) return new Trouble(`The server failed (${answer.status}).`, 5);
+  const said = [error?.reason, error?.remedy].filter(Boolean).map(sentence).join(" ");
+  return new Trouble(`The server refuses this drawing. ${said || `It says ${answer.status}.`}`, null);
 }
 
 function sentence(text) {

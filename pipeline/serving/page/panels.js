@@ -79,6 +79,11 @@ export class Panels {
     if (part("best").textContent === NONE) part("lead").textContent = "Looking";
   }
 
+  /** The server did not answer for the drawing as it is. */
+  stale() {
+    part("lead").textContent = part("best").textContent === NONE ? "No answer" : "The last answer";
+  }
+
   /** An answer of the server. */
   show(answer) {
     const [best] = answer.guesses;

@@ -173,7 +173,10 @@ asking.addEventListener("empty", () => {
   panels.empty();
 });
 asking.addEventListener("asked", () => panels.wait());
-asking.addEventListener("trouble", ({ detail }) => tellTrouble(detail));
+asking.addEventListener("trouble", ({ detail }) => {
+  panels.stale();
+  tellTrouble(detail);
+});
 asking.addEventListener("answer", ({ detail }) => {
   if (troubled) tell("");
   panels.show(detail);
