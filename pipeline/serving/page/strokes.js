@@ -16,7 +16,6 @@ export class Sketch extends EventTarget {
   #future = [];
   #clock = null; // the time stamp of ms 0
   #now = { strokes: [], side: 0, given: null };
-  version = 0;
 
   get strokes() { return this.#now.strokes; }
   get side() { return this.#now.side; }
@@ -89,7 +88,6 @@ export class Sketch extends EventTarget {
   }
 
   #changed() {
-    this.version += 1;
     this.dispatchEvent(new Event("change"));
   }
 }
