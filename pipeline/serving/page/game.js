@@ -4,7 +4,7 @@ import { drawn, many, spelled } from "./panels.js";
 
 const ROUNDS = 6;
 const SECONDS = 20;
-const LATE = 2000; // ms that an answer to the last stroke may come after the end
+const LATE = 5000; // ms that an answer to the last stroke may come after the end
 const CALLS = [10, 5]; // seconds left that are announced
 
 const part = (id) => document.getElementById(id);
@@ -78,6 +78,7 @@ export class Game {
   async #timeUp() {
     clearInterval(this.#timer);
     this.board.locked = true;
+    this.tell("Time is up.");
     const round = this.#rounds.length;
     await this.asking.settled(LATE);
     if (this.#open && round === this.#rounds.length) this.#end(null);
