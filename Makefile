@@ -1,6 +1,6 @@
 # Sketchstack. `make` without a target lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help setup chaos fuzz bench-formats repro test lint tune experiments bench bench-data bench-train bench-effects bench-gpu bench-plain bench-kills bench-stack bench-coverage bench-report bench-scores submit reproduce compare report data profile
+.PHONY: help setup demo chaos fuzz bench-formats repro test lint tune experiments bench bench-data bench-train bench-effects bench-gpu bench-plain bench-kills bench-stack bench-coverage bench-report bench-scores bench-serve submit reproduce compare report data profile
 SHELL := bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 PYTHON := .venv/bin/python
@@ -44,6 +44,9 @@ lint: $(INSTALLED) ## ruff (rules and format) and mypy
 
 submit: $(INSTALLED) ## send the best submission (or NAME=...) to Kaggle, or show exactly what would be sent
 	@$(SKETCHSTACK) submit $(call q,NAME)
+
+demo: $(INSTALLED) ## draw and let the trained ensemble guess: serves http://127.0.0.1:8000, after `make repro`
+	@$(SKETCHSTACK) serve champion.zip --repack --log text
 
 reproduce: $(INSTALLED) ## make a submission of ledger.csv again and compare the bytes: NAME=super_learner, AT=REVISION
 	@$(SKETCHSTACK) reproduce $(call needed,NAME,make reproduce NAME=super_learner) $(call option,--at,AT)
@@ -108,3 +111,7 @@ bench-report: $(INSTALLED) ## time and size of the report of the current run, an
 
 bench-scores: $(INSTALLED) ## write the scores of the current run as bench/results/PROFILE.md
 	@$(PYTHON) -m bench.scores
+
+bench-serve: $(INSTALLED) ## load on the server of the current run's packs, and 5,000 junk requests (10 minutes)
+	@$(PYTHON) -m bench.load
+	@$(PYTHON) -m bench.junk

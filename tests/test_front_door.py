@@ -21,7 +21,7 @@ def sketchstack(*arguments: str, **variables: str) -> subprocess.CompletedProces
 
 def test_the_help_lists_every_command_in_its_group_and_there_is_no_other():
     told = sketchstack("--help").stdout
-    assert list(COMMANDS) == ["run", "look", "compare", "try", "share"]
+    assert list(COMMANDS) == ["run", "look", "use", "compare", "try", "share"]
     for group, commands in COMMANDS.items():
         assert f"\n{group}:\n" in told
         assert all(f"\n  {name} " in told for name in commands)

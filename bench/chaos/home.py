@@ -92,7 +92,7 @@ def new_project(place: Path) -> None:
     params |= {"ensemble": ["lstm", "binarynet"], "threads": 1}
     params["synthesize"] |= {"train_rows": 24, "test_rows": 6}
     params["checkpoints"] |= {"seconds": 0.2}
-    params["pseudo"] |= {"learners": ["binarynet"], "teacher": "lstm"}
+    params["pseudo"] |= {"learners": ["binarynet"], "teacher": "lstm", "confidence": 0.04}
     params["submit"]["competition"] = "doodles"
     params["stack"]["metalearners"] = ["arithmetic_mean", "geometric_mean", "convex_weights", "logistic"]
     for name in params["ensemble"]:

@@ -67,9 +67,9 @@ def serve(
     server.run([listener])
     if service.error is not None:
         raise service.error
-    if service.model is None:
-        sys.stdout.flush()
-        os._exit(0)  # a thread still compiles or loads
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)  # nothing is left to do; the libraries take seconds to unload, and a thread may still load the model
 
 
 def _number(text: str) -> float:

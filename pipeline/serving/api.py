@@ -12,9 +12,9 @@ from pipeline.serving.limits import MOST_BYTES, MOST_DRAWINGS, MOST_POINTS, MOST
 
 PATHS = ("/predict", "/words", "/model", "/healthz", "/readyz", "/metrics")
 ABOUT = (
-    "Names what drawings show. A drawing is a list of strokes: Kaggle's simplified JSON, `[[x...], [y...]]` of integers "
-    "0..255, or raw points with times in milliseconds, `[[x...], [y...], [t...]]`, which are simplified as the training "
-    "data was."
+    "Names what drawings show. A drawing is a list of strokes: Kaggle's simplified JSON, [[x...], [y...]] of integers "
+    "0..255, or raw points with times in milliseconds, [[x...], [y...], [t...]], which are simplified as training data "
+    "is."
 )
 HOUSE = [[[40, 40, 200, 200, 40], [120, 240, 240, 120, 120]], [[30, 120, 210], [125, 30, 125]]]
 RAW = [[[310.5, 311, 402.25, 471], [98, 152.5, 160, 99], [0, 84, 171, 260]]]
@@ -57,7 +57,7 @@ class Result(BaseModel):
 
     Attributes:
         guesses: best first.
-        unsure: the best guess has a probability below 0.5, so it is more often wrong than right.
+        unsure: the best guess has a probability below 0.7; such guesses are wrong about as often as right.
         learners: the three best guesses of each base learner.
         claim: the probability of the word that was claimed.
         familiar: whether the drawing is like any of the training data; null if the pack cannot tell.
@@ -164,7 +164,7 @@ def _responses(model: type[BaseModel], *statuses: int) -> dict[str, Any]:
 PREDICT: dict[str, Any] = {
     **_responses(Answer, 400, 408, 413, 415, 422, 429, 503),
     "summary": "Name what drawings show",
-    "description": "The most probable words of each drawing, with calibrated probabilities, and what each learner says.",
+    "description": "The most probable words of each drawing, and those of each learner.",
     "openapi_extra": {
         "requestBody": {
             "required": True,
@@ -202,7 +202,8 @@ def page_of(document: dict[str, Any]) -> str:
     parts = [
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8"><title>Sketchstack: the API</title>',
-        '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/docs.css"></head><body><main>',
+        '<meta name="viewport" content="width=device-width"><link rel="stylesheet" href="/docs.css"></head>',
+        "<body><main>",
         f"<h1>{html.escape(document['info']['title'])}: the API</h1>",
         f"<p>{html.escape(document['info']['description'])}</p>",
         '<p>The same as an OpenAPI document: <a href="/openapi.json">/openapi.json</a>.</p>',

@@ -13,7 +13,8 @@ from typing import Generic, TypeVar
 
 from pipeline.serving.limits import RefusedError
 
-Item, Result = TypeVar("Item"), TypeVar("Result")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 LARGEST = 64  # items of a batch, unless one request has more
 GATHERED = 0.002  # seconds that a batch waits for more items
 QUEUE = 512  # items that wait

@@ -1,8 +1,9 @@
-"""What a request may hold and how often a client may ask; what is beyond is refused with a field, a reason, a remedy."""
+"""What a request may hold and how often a client may ask; the rest is refused with a field, a reason and a remedy."""
 
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
 import re
 import time
@@ -15,13 +16,14 @@ MOST_NESTED = 8  # levels of lists and objects; a request needs 6
 MOST_DRAWINGS = 64  # of a request
 MOST_STROKES = 1000  # of a drawing
 MOST_POINTS = 10_000  # of a drawing: two minutes of a pen that reports 80 points a second
-MOST_POINTS_IN_ALL = 32_768  # of a request
+MOST_POINTS_IN_ALL = 65_536  # of a request
 # Length of a raw drawing in pixels, its longer side being 255: simplifying may take the square of it. A real drawing
 # has a few thousand; twenty seconds of scribbling from corner to corner, five times a second, 36,000.
 LONGEST_PATH = 65_536
 CLIENTS = 10_000  # whose rate is remembered
 _STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKETS = re.compile(rb"[\[\]{}]")
+_STEPS = bytes.maketrans(b"[{]}", b"\x01\x01\xff\xff")  # of the depth, as signed bytes
+_OTHERS = bytes({*range(256)} - {*b"[{]}"})
 
 
 class RefusedError(Exception):
@@ -96,11 +98,8 @@ def _bad_body(reason: str) -> RefusedError:
 
 def deepest(body: bytes) -> int:
     """The number of levels of lists and objects of a text of JSON, told from its brackets outside strings."""
-    depth = most = 0
-    for bracket in _BRACKETS.finditer(_STRING.sub(b"", body)):
-        depth += 1 if bracket[0] in b"[{" else -1
-        most = max(most, depth)
-    return most
+    steps = _STRING.sub(b"", body).translate(_STEPS, _OTHERS)
+    return max(itertools.accumulate(memoryview(steps).cast("b")), default=0)
 
 
 def shown(value: Any, most: int = 60) -> str:

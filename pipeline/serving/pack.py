@@ -37,6 +37,7 @@ from pipeline.training.fitting import fitted_learner, open_folds
 
 CHECKED = 300  # held-out drawings on which a network is compared with its learner
 COMPARED = 1000  # test drawings on which the pack is compared with the run
+OUR_LICENCE = Path(__file__).parents[2] / LICENCE  # not there where the package was installed without the project
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member, so that the same weights make the same file
 
 Weights = Literal["float32", "float16", "int8"]
@@ -87,7 +88,8 @@ def pack(
         folder = Path(temporary)
         networks = [_packed_learner(name, params, weights, combination, folder, done) for name in learners]
         metalearners, combined = _packed_stack(params, combination, model, folder)
-        (folder / LICENCE).write_bytes(Path(LICENCE).read_bytes())
+        if OUR_LICENCE.is_file():
+            (folder / LICENCE).write_bytes(OUR_LICENCE.read_bytes())
         manifest = Manifest(
             format=1,
             model=model,

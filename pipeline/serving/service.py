@@ -147,7 +147,7 @@ async def body_of(request: Request) -> bytes:
         )
     declared = int(request.headers.get("content-length", 0))
     if declared > DISCARDED or (declared > MOST_BYTES and "expect" in request.headers):
-        raise _TooLargeError
+        raise _too_large()
     body, size = bytearray(), 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
@@ -158,9 +158,9 @@ async def body_of(request: Request) -> bytes:
                 elif size > DISCARDED:
                     break
     except TimeoutError:
-        raise _SlowError from None
+        raise _too_slow() from None
     if size > MOST_BYTES:
-        raise _TooLargeError
+        raise _too_large()
     return bytes(body)
 
 
@@ -173,10 +173,13 @@ class _ClosingError(RefusedError):
         return {"Connection": "close"}
 
 
-_TooLargeError = _ClosingError(
-    413, "body", f"it is larger than {MOST_BYTES:,} bytes", "send fewer drawings in a request, or fewer points"
-)
-_SlowError = _ClosingError(408, "body", f"it did not come within {BODY_SECONDS:.0f} s", "send the whole body at once")
+def _too_large() -> RefusedError:
+    remedy = "send fewer drawings in a request, or fewer points"
+    return _ClosingError(413, "body", f"it is larger than {MOST_BYTES:,} bytes", remedy)
+
+
+def _too_slow() -> RefusedError:
+    return _ClosingError(408, "body", f"it did not come within {BODY_SECONDS:.0f} s", "send the whole body at once")
 
 
 def create_app(service: Service, *, hosts: Collection[str] | None = None, page: Path = PAGE) -> FastAPI:
@@ -232,8 +235,9 @@ def _add_routes(app: FastAPI, service: Service) -> None:
 
     @app.get("/readyz", **api.READY)
     async def readyz() -> Response:
-        ready = service.model is not None and service.state == "ready"
-        content = {"ready": ready, "state": service.state}
+        state = "ending" if app.state.watch.draining else service.state
+        ready = state == "ready"
+        content = {"ready": ready, "state": state}
         return JSONResponse(content, 200 if ready else 503, None if ready else {"Retry-After": "2"})
 
     @app.get("/metrics", **api.METRICS)

@@ -63,7 +63,13 @@ def _along(scale: np.ndarray, axis: int, ndim: int) -> np.ndarray:
 
 
 def _loss(array: np.ndarray, axis: int, whole: np.ndarray, scale: np.ndarray) -> float:
-    return float(np.square(array - whole * _along(scale, axis, array.ndim)).sum())
+    """The squared error of a channel as a share of its squares, the mean over channels, of the axis that loses most."""
+    error = np.square(array - whole * _along(scale, axis, array.ndim))
+    losses = []
+    for each in range(array.ndim):
+        others = tuple(other for other in range(array.ndim) if other != each)
+        losses.append((error.sum(axis=others) / (np.square(array).sum(axis=others) + 1e-30)).mean())
+    return float(max(losses))
 
 
 def _replace(place: Path, stored: Stored) -> None:

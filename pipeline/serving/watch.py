@@ -39,7 +39,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        of = {"registry": self.registry}
+        of: Any = {"registry": self.registry}
         self.requests = Counter("sketchstack_requests", "Requests answered.", ["path", "status"], **of)
         self.seconds = Histogram(
             "sketchstack_request_seconds", "Time from a request's headers to its answer.", ["path"],
