@@ -230,12 +230,12 @@ def line(*corners: tuple[float, float], start: float = 0, every: float = 25) -> 
     return [x, y, t]
 
 
-def by_hand(drawing: Sequence[Sequence[Sequence[int]]], scale: float, margin: float = 8) -> Points:
-    """A simplified drawing as the pen movements of someone who draws it, at human speed."""
+def by_hand(drawing: Sequence[Sequence[Sequence[int]]], scale: float, corner: tuple[float, float] = (8, 8)) -> Points:
+    """A simplified drawing as the pen movements of someone who draws it at human speed, from a corner in pixels on."""
     found: Points = []
     for x, y in drawing:
         start = found[-1][2][-1] + PAUSE if found else 0
-        corners = [(margin + scale * a, margin + scale * b) for a, b in zip(x, y, strict=True)]
+        corners = [(corner[0] + scale * a, corner[1] + scale * b) for a, b in zip(x, y, strict=True)]
         found.append(line(*corners, start=start))
     return found
 
