@@ -173,11 +173,12 @@ def _without_rests(drawing: Points) -> Points:
 def _assert_same_bytes(canvas: Drawings, file: Drawings) -> None:
     """Encode both in the ways of the learners."""
     plain = identity(len(file))
-    for encode, options in (
+    ways: list[tuple[Any, dict[str, Any]]] = [
         (raster, {"side": 32, "stroke_width": 1.5, "margin": 2, "channels": ["stroke_order", "thirds"]}),
         (points, {"length": 64, "fit": "resample"}),
         (pen_movements, {"length": 64, "fit": "truncate", "timing": False}),
-    ):
+    ]
+    for encode, options in ways:
         pair = [encode(each, plain, **options) for each in (canvas, file)]
         for a, b in zip(*[each if isinstance(each, tuple) else (each,) for each in pair], strict=True):
             assert a.tobytes() == b.tobytes()
@@ -308,7 +309,7 @@ def test_without_a_clipboard_the_text_is_shown_to_be_copied(pad):
 
 SMALL = [[[0, 255, 255], [0, 0, 255]], [[7], [9]]]
 RAW = [[[0.5, 255, 300], [0, 0, 255], [0, 20, 40]]]
-GOOD = {
+GOOD: dict[str, tuple[str, list[Any]]] = {
     "Kaggle's JSON": (json.dumps(SMALL), SMALL),
     "spread over lines": (json.dumps(SMALL, indent=2), SMALL),
     "raw": (json.dumps(RAW), RAW),
