@@ -33,7 +33,9 @@ def picture(pack: Path) -> np.ndarray:
         pad.tab.select_option("#word", CLAIM)
         pad.expect("#claimed", CLAIM)
         pad.tab.wait_for_timeout(400)  # a bar's way
-        return cv2.imdecode(np.frombuffer(pad.tab.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        shot = cv2.imdecode(np.frombuffer(pad.tab.screenshot(), np.uint8), cv2.IMREAD_COLOR)
+        assert shot is not None
+        return shot
 
 
 def main() -> None:

@@ -95,7 +95,7 @@ def test_each_stroke_is_guessed_and_undo_redo_and_clear_are_guesses_too(pad):
 
 
 def test_the_latest_drawing_wins_over_a_slow_answer_to_an_older_one(pad):
-    held = []
+    held: list[Any] = []
     pad.tab.route("**/predict", lambda route: held.append(route) if not held else route.continue_())
     pad.draw(SQUARE)
     while not held:
