@@ -15,7 +15,7 @@ import numpy as np
 if TYPE_CHECKING:
     import onnx
 
-FEWEST = 256  # numbers of an array that is worth it; smaller ones (biases, norms) stay exact
+FEWEST = 64  # numbers of an array that is worth it; smaller ones (biases, norms) stay exact
 
 Stored = Callable[[np.ndarray, str], "tuple[list[onnx.TensorProto], onnx.NodeProto]"]  # an array and its name → both
 

@@ -14,7 +14,6 @@ import sys
 from pathlib import Path
 import pipeline
 from pipeline.foundation import memory
-from pipeline.foundation.memory import peak
 from pipeline.foundation.params import load_params
 from pipeline.learners._base import load_learner
 from pipeline.training.checkpoints import Checkpoint
@@ -26,7 +25,7 @@ training = params.training.model_copy(update={"batch_size": batch, "epochs": 1})
 params = params.model_copy(update={"training": training})
 found = load_learner(name, params, num_words=30, seed=(1, 2), threads=2)
 drawings = toy_drawings(batch, seed=1)
-begun = peak()
+begun = memory._of_this_process("RssAnon:")
 memory.available = lambda: max(1, room + begun - memory._of_this_process("RssAnon:"))
 found.fit(drawings, Checkpoint(Path(sys.argv[4]), {}, seconds=None, steps=None), name)
 """

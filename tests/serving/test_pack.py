@@ -67,7 +67,11 @@ def test_smaller_weights_predict_nearly_the_same(home, packs):
     drawings = open_shards([Path("folds/own/test")])
     small, whole = (PackedEnsemble(packs / f"{weights}.zip", "seresnet") for weights in ("int8", "float32"))
     difference = np.abs(small.probabilities(drawings) - whole.probabilities(drawings)).max()
-    assert 0 < difference < 0.1
+    assert difference < 0.1  # none: these networks have hardly been trained
+    onnx = pytest.importorskip("onnx")
+    with zipfile.ZipFile(packs / "int8.zip") as given:
+        graph = onnx.load_from_string(given.read("seresnet/fold0.onnx")).graph
+    assert "DequantizeLinear" in {node.op_type for node in graph.node}
     scores = manifest(packs / "int8.zip")["scores"]
     assert scores["held_out"]["rows"] == 80
     assert abs(scores["held_out"]["pack"] - scores["held_out"]["run"]) < 0.05
@@ -85,12 +89,13 @@ def test_smaller_weights_take_less_room_and_the_same_inputs(store, most, packs, 
         )
     )
     onnx.save(graph, place)
-    before, given = place.stat().st_size, np.random.default_rng(1).normal(size=(5, 64)).astype(np.float32)
+    before, given = place.stat().st_size, np.random.default_rng(1).normal(size=(200, 64)).astype(np.float32)
     store(place)
     assert place.stat().st_size < most * before
     (found,) = onnxruntime.InferenceSession(place).run(None, {"x": given})
     expected = given @ weights
-    assert (np.abs(found - expected).max(axis=0) < 0.02 * np.abs(expected).max(axis=0)).all()  # each column by itself
+    errors = np.linalg.norm(found - expected, axis=0) / np.linalg.norm(expected, axis=0)
+    assert (errors < 0.02).all()  # of each column by itself, whatever its size
 
 
 def test_a_pack_says_what_it_is(packs):
