@@ -152,12 +152,15 @@ REFUSALS = {
     421: "The server is called by a name that is not its own.",
     422: "The JSON is not a request: the field and the reason are named.",
     429: "The client sends too much; Retry-After has the seconds.",
+    431: "The headers are too large.",
     503: "The server is not ready, or more drawings wait than it can answer soon; Retry-After has the seconds.",
 }
 
+ANY = (421, 431)  # of any request
+
 
 def _responses(model: type[BaseModel], *statuses: int) -> dict[str, Any]:
-    refusals = {status: {"model": Refusal, "description": REFUSALS[status]} for status in (*statuses, 421)}
+    refusals = {status: {"model": Refusal, "description": REFUSALS[status]} for status in (*statuses, *ANY)}
     return {"response_model": None, "responses": {200: {"model": model}, **refusals}}
 
 
@@ -178,14 +181,18 @@ HEALTH: dict[str, Any] = {**_responses(Alive), "summary": "Whether the process a
 READY: dict[str, Any] = {
     "response_model": None,
     "summary": "Whether drawings are answered",
-    "responses": {200: {"model": Ready}, 503: {"model": Ready, "description": "Not yet."}, 421: {"model": Refusal}},
+    "responses": {
+        200: {"model": Ready},
+        503: {"model": Ready, "description": "Not yet."},
+        **{status: {"model": Refusal, "description": REFUSALS[status]} for status in ANY},
+    },
 }
 METRICS: dict[str, Any] = {
     "response_model": None,
     "summary": "Metrics for Prometheus",
     "responses": {
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}, "description": "The text format."},
-        421: {"model": Refusal},
+        **{status: {"model": Refusal, "description": REFUSALS[status]} for status in ANY},
     },
 }
 STYLE = """\

@@ -28,6 +28,7 @@ HEADERS = {
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
 }
 LONGEST_PATH_SHOWN = 100
+LARGEST_HEADERS = 2**16  # bytes of all names and values
 OTHER = "other"  # the path of a metric, for every path that is not the server's
 GONE = 499  # the status in the log where a client left before its answer
 LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
@@ -137,6 +138,9 @@ class Watch:
             self._note(scope, status, time.perf_counter() - start)
 
     def _called_wrongly(self, scope: Scope) -> RefusedError | None:
+        # h11 refuses long headers only if they come in pieces.
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > LARGEST_HEADERS:
+            return RefusedError(431, "headers", f"they are larger than {LARGEST_HEADERS:,} bytes", "send fewer of them")
         if self.hosts is None:
             return None
         host = next((value for name, value in scope["headers"] if name == b"host"), b"").decode("latin-1").lower()

@@ -194,6 +194,13 @@ def test_every_answer_has_strict_headers(client, path):
     assert_strict_headers(answer)
 
 
+def test_headers_that_come_at_once_are_not_too_large_either(client):
+    answer = client.get("/healthz", headers={"X-Long": "a" * 70_000})
+    assert answer.status_code == 431
+    assert answer.json()["error"]["field"] == "headers"
+    assert client.get("/healthz", headers={"X-Long": "a" * 60_000}).status_code == 200
+
+
 def test_the_page_is_served_as_it_lies_there(client, page):
     for path in ("/", "/index.html"):
         answer = client.get(path)
