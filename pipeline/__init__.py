@@ -100,6 +100,8 @@ class _AfterNumba:
 
 def _same_bytes() -> None:
     """Hold the libraries to `_SAME_BYTES`, unless SKETCHSTACK_NATIVE or a variable of theirs is set."""
+    if _os.environ.get("ONEDNN_MAX_CPU_ISA") == "AVX512_CORE_BF16":  # of a parent that trains in bfloat16
+        del _os.environ["ONEDNN_MAX_CPU_ISA"]
     if _platform.machine() in ("x86_64", "AMD64") and not _os.environ.get("SKETCHSTACK_NATIVE"):
         for name, value in _SAME_BYTES.items():
             _os.environ.setdefault(name, value)

@@ -38,6 +38,10 @@ def test_a_variable_of_the_user_stays():
     assert probed(MKL_CBWR="AVX2")[4] == "AVX2"
 
 
+def test_what_a_parent_needs_for_bfloat16_is_not_inherited():
+    assert probed(ONEDNN_MAX_CPU_ISA="AVX512_CORE_BF16")[3] == "AVX2"
+
+
 def test_all_instructions_can_be_allowed():
     assert probed(SKETCHSTACK_NATIVE="1")[2:] == ["None"] * 5
 
