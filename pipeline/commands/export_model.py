@@ -32,7 +32,8 @@ from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import learner_of, load_params
 from pipeline.foundation.places import places
 from pipeline.learners._base import learner_class
-from pipeline.serving.convert import INPUTS, ON_CPU, OUTPUT, TRACED, check, description, is_torch, write
+from pipeline.serving.convert import ON_CPU, OUTPUT, TRACED, check, description, is_torch, write
+from pipeline.serving.packed import INPUTS
 from pipeline.training.fitting import fitted_learner
 
 ROWS = 300  # held-out drawings for the check of a file

@@ -10,7 +10,8 @@ from pipeline.foundation.disk import size
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
 from pipeline.foundation.params import load_params
 from pipeline.foundation.progress import progress_bar
-from pipeline.serving.pack import Weights, pack
+from pipeline.serving.pack import pack
+from pipeline.serving.packed import Weights
 from pipeline.stacking.combination import SUPER
 
 

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from pipeline.foundation.commandline import Parser
 from pipeline.foundation.errors import SketchstackError, one_paragraph_errors
-from pipeline.serving.run_pack import bring_up_to_date
 from pipeline.serving.server import address_of, bound, hosts_of, is_loopback, server_of
 from pipeline.serving.service import Service, create_app
 from pipeline.serving.watch import start_log
@@ -45,6 +44,8 @@ def serve(
     def load(tell: Callable[[str], None]) -> Model:
         if repack:
             tell("packing the run")
+            from pipeline.serving.run_pack import bring_up_to_date
+
             bring_up_to_date(pack)
         tell("loading the model")
         from pipeline.serving.model import Model

@@ -36,7 +36,7 @@ from pipeline.predictions.metrics import CHUNK
 from pipeline.predictions.verification import FALSE_ACCEPTS, LEAST_ACCEPTED, OperatingPoint, Scores, count_scores
 from pipeline.report.charts import png
 from pipeline.report.verification import det_chart, one_in, percent, threshold_text
-from pipeline.stacking.scoreboard import SUPER
+from pipeline.stacking.combination import SUPER, models_of
 from pipeline.submissions.sources import Source, StackedRows, open_source, read_stacked_rows
 
 SHOWN = 5  # hardest words, and as many easiest
@@ -49,8 +49,7 @@ def open_model(name: str, params: Params, words: Words, rows: StackedRows) -> So
     Raises:
         SketchstackError: the name is unknown, or its predictions are missing, stale or damaged.
     """
-    known = [*params.base_learners, *params.stack.metalearners, SUPER]
-    if name not in known:
+    if name not in (known := models_of(params)):
         raise SketchstackError(
             f"--model {name} is not in params.yaml, which names {', '.join(known)}{nearest(name, known)}"
         )

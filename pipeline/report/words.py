@@ -18,7 +18,7 @@ from pipeline.stacking.scoreboard import SUPER, mistakes
 PAIRS = 6  # most confused pairs of words
 EACH = 3  # drawings per direction of a pair
 SHOWN = 18  # drawings per section
-NAMED = 6  # most learners, or guesses of more learners, that are told of a drawing
+NAMED = 6  # learners whose guesses stand below a drawing; of more learners, that many guesses with their counts
 
 
 def words(run: Run) -> list[Block]:

@@ -24,6 +24,7 @@ from pipeline.foundation.artefacts import file_hash
 from pipeline.foundation.errors import SketchstackError
 from pipeline.learners._base import Learner
 from pipeline.predictions.cache import model_folder
+from pipeline.serving.packed import INPUTS
 
 if TYPE_CHECKING:
     import onnx
@@ -33,7 +34,6 @@ ALONE = 16  # drawings of a check that are also predicted one at a time
 TRACED = 7  # drawings for tracing the network
 TOLERANCE = 1e-5  # of a probability; rounding errors are a tenth of it
 OPSET = 17  # ONNX operator set, which every runtime since 2022 supports
-INPUTS = {1: ("images",), 2: ("points", "lengths")}  # names of the inputs, by the number of arrays of the encoding
 OUTPUT, BATCH = "probabilities", "drawings"
 # A GPU rounds differently, and only Keras models on TensorFlow can be converted.
 ON_CPU = {"CUDA_VISIBLE_DEVICES": "", "KERAS_BACKEND": "tensorflow"}

@@ -208,7 +208,7 @@ def path_length(drawing: list[list[list[float]]]) -> float:
 
 
 def drawings_of(many: Sequence[Strokes]) -> Drawings:
-    """Drawings for the encoders; the arrays have the types of a shard's, so nothing is compiled anew."""
+    """Drawings for the encoders; the arrays have the types of a shard's, so nothing is compiled again."""
     x, y, stroke = (np.concatenate([getattr(each, name) for each in many]) for name in ("x", "y", "stroke"))
     times = [each.t for each in many if each.t is not None]
     shard = Shard(

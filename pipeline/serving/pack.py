@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
 import os
 import zipfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
@@ -29,18 +26,18 @@ from pipeline.learners._base import learner_class
 from pipeline.predictions.cache import read_learner
 from pipeline.predictions.metrics import precision_at_3, top3
 from pipeline.serving.convert import ON_CPU, TRACED, check, description, write
-from pipeline.serving.packed import ENCODINGS, LICENCE, MANIFEST, Manifest, MetaModel, Network, PackedEnsemble
+from pipeline.serving.packed import ENCODINGS, LICENCE, MANIFEST, Manifest, MetaModel, Network, PackedEnsemble, Weights
+from pipeline.serving.processes import own_process
 from pipeline.serving.smaller import to_float16, to_int8
-from pipeline.stacking.combination import SUPER, WEIGHTS, Combination, read_combination
+from pipeline.stacking.combination import SUPER, WEIGHTS, Combination, check_model, read_combination
 from pipeline.stacking.rows import facts_of
+from pipeline.submissions.sources import open_source, read_stacked_rows
 from pipeline.training.fitting import fitted_learner, open_folds
 
 CHECKED = 300  # held-out drawings on which a network is compared with its learner
 COMPARED = 1000  # test drawings on which the pack is compared with the run
 OUR_LICENCE = Path(__file__).parents[2] / LICENCE  # not there where the package was installed without the project
 EPOCH = (1980, 1, 1, 0, 0, 0)  # of every member, so that the same weights make the same file
-
-Weights = Literal["float32", "float16", "int8"]
 
 
 def check_packable(params: Params, learners: Sequence[str]) -> None:
@@ -56,7 +53,6 @@ def check_packable(params: Params, learners: Sequence[str]) -> None:
                 f"{name} has an encoding of its own, which a pack cannot hold; the encodings of packs are "
                 f"{', '.join(ENCODINGS)} of pipeline/drawings/encodings.py. Leave {name} out with --model."
             )
-        params.learner(learner_of(name))
 
 
 def pack(
@@ -77,11 +73,9 @@ def pack(
     Raises:
         SketchstackError: a model is missing, cannot be converted, or predicts otherwise than the run's.
     """
+    check_model(params, model)
     words = load_words(places().folds)
     combination = None if model in params.base_learners else read_combination(params, len(words), places().meta)
-    if combination is not None and model not in combination.names:
-        known = [*params.base_learners, *combination.names]
-        raise SketchstackError(f"there is no model {model!r} in params.yaml; the models are {', '.join(known)}.")
     learners = combination.learners if combination else (model,)
     check_packable(params, learners)
     with TemporaryDirectory(prefix="sketchstack-") as temporary:
@@ -132,18 +126,12 @@ def _packed_learner(
     folder: Path,
     done: Callable[[], object],
 ) -> Network:
-    """Convert the networks of a learner, in a process of its own: torch and TensorFlow do not share one."""
+    """Convert the networks of a learner, in a process of its own."""
     (folder / name).mkdir()
     files = [f"{name}/fold{held_out}.onnx" for held_out in params.folds]
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn"), _on_cpu) as pool:
+    with own_process(f"converts {name}", _on_cpu) as run:
         for held_out, file in zip(params.folds, files, strict=True):
-            try:
-                pool.submit(_convert, name, held_out, weights, folder / file).result()
-            except BrokenProcessPool:
-                raise SketchstackError(
-                    f"the process that converts {name} was ended by the system, probably for want of memory; close "
-                    "other programs and run the same command again."
-                ) from None
+            run(_convert, name, held_out, weights, folder / file)
             done()
     block = params.learner(learner_of(name))
     return Network(
@@ -205,7 +193,7 @@ def compared(pack: Path, params: Params, model: str) -> dict[str, Any]:
     """
     ensemble, words = PackedEnsemble(pack, threads=params.threads), load_words(places().folds)
     drawings = open_shards([places().folds / TEST]).first(COMPARED)
-    expected = _of_the_run(params, model)[: len(drawings)]
+    expected = open_source(model, params, words, read_stacked_rows()).test()[: len(drawings)]
     found = ensemble.probabilities(drawings).astype(np.float32)
     cached = {network.name: read_learner(network.name, params, words) for network in ensemble.networks}
     precisions: dict[str, list[np.ndarray]] = {"run": [], "pack": []}
@@ -223,10 +211,3 @@ def compared(pack: Path, params: Params, model: str) -> dict[str, Any]:
         "largest_difference": float(f"{np.abs(found - expected).max():.2g}"),
         "held_out": {"rows": sum(map(len, precisions["run"])), **held_out},
     }
-
-
-def _of_the_run(params: Params, model: str) -> np.ndarray:
-    """The cached test predictions of a model, (T, num_words) float32."""
-    if model in params.base_learners:
-        return read_learner(model, params, load_words(places().folds)).test()
-    return np.load(intact(places().meta / model / "test.npy")).astype(np.float32)

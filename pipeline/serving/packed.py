@@ -18,7 +18,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -35,10 +35,12 @@ from pipeline.stacking.rows import facts_of
 
 FORMAT = 1
 MANIFEST, LICENCE = "manifest.json", "LICENSE"
-ENCODINGS = ("raster", "points", "pen_movements")
+Encoding = Literal["raster", "points", "pen_movements"]
+Weights = Literal["float32", "float16", "int8"]
+ENCODINGS = get_args(Encoding)
 AT_A_TIME = 512  # drawings that a network predicts at a time
 LARGEST = 2**31  # bytes of a member; a larger one is no weights of this project
-ORDERS = {1: ("images",), 2: ("points", "lengths")}  # names of the inputs of a network, by their number
+INPUTS = {1: ("images",), 2: ("points", "lengths")}  # names of the inputs, by the number of arrays of the encoding
 
 
 class Network(BaseModel):
@@ -56,7 +58,7 @@ class Network(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: str
     temperature: float = Field(gt=0)
-    encoding: Literal["raster", "points", "pen_movements"]
+    encoding: Encoding
     options: dict[str, Any]
     mirror: bool
     files: list[str] = Field(min_length=1)
@@ -96,7 +98,7 @@ class Manifest(BaseModel):
     commit: str
     words: list[str] = Field(min_length=2)
     timed: bool
-    weights: Literal["float32", "float16", "int8"]
+    weights: Weights
     learners: list[Network] = Field(min_length=1)
     metalearners: list[MetaModel]
     combined: str
@@ -205,7 +207,7 @@ class PackedEnsemble:
 
         def run(file: str, start: int) -> np.ndarray:
             rows = slice(start, start + AT_A_TIME)
-            names = ORDERS[len(arrays[0])]
+            names = INPUTS[len(arrays[0])]
             fed = [dict(zip(names, (array[rows] for array in view), strict=True)) for view in arrays]
             return np.mean([self._sessions[file].run(None, each)[0] for each in fed], axis=0).astype(np.float16)
 

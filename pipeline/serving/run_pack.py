@@ -11,9 +11,8 @@ from pathlib import Path
 
 from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.places import places
-
-MANIFEST, SUPER = "manifest.json", "super_learner"
-WEIGHTS = "weights.npz"
+from pipeline.serving.packed import MANIFEST
+from pipeline.stacking.combination import SUPER, WEIGHTS
 
 
 def bring_up_to_date(pack: Path) -> None:

@@ -6,10 +6,7 @@ torch and TensorFlow do not share a process, so each base learner predicts in on
 from __future__ import annotations
 
 import logging
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -22,7 +19,8 @@ from pipeline.foundation.errors import SketchstackError
 from pipeline.foundation.params import Params, load_params
 from pipeline.foundation.places import places
 from pipeline.predictions.cache import model_folder
-from pipeline.stacking.combination import SUPER, read_combination
+from pipeline.serving.processes import own_process
+from pipeline.stacking.combination import SUPER, check_model, read_combination
 from pipeline.stacking.rows import facts_of
 from pipeline.training.fitting import fitted_learner, open_folds
 
@@ -47,9 +45,7 @@ class TrainedEnsemble:
     def __init__(self, params: Params, name: str = SUPER) -> None:
         self.params, self.name, self.words = params, name, load_words(places().folds)
         self.timed = open_folds(params.folds[:1]).timed
-        known = [*params.base_learners, *params.stack.metalearners, SUPER]
-        if name not in known:
-            raise SketchstackError(f"there is no model {name!r} in params.yaml; the models are {', '.join(known)}.")
+        check_model(params, name)
         self.combination = None
         if name not in params.base_learners:
             self.combination = read_combination(params, len(self.words), places().meta)
@@ -88,15 +84,9 @@ class TrainedEnsemble:
         """The mean over the fold models of a learner, in a process of its own: (N, num_words) float32, on disk."""
         arrays = [vars(shard) for shard in drawings.shards]
         of_fold, total = folder / "fold.npy", np.zeros((len(drawings), len(self.words)), np.float32)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        with own_process(f"predicts with {name}") as run:
             for held_out in self.params.folds:
-                try:
-                    pool.submit(_predict, name, held_out, arrays, of_fold).result()
-                except BrokenProcessPool:
-                    raise SketchstackError(
-                        f"the process that predicts with {name} was ended by the system, probably for want of memory; "
-                        "close other programs and run the same command again."
-                    ) from None
+                run(_predict, name, held_out, arrays, of_fold)
                 total += np.load(of_fold, mmap_mode="r")
                 done()
         np.save(folder / f"{name}.npy", total / len(self.params.folds))

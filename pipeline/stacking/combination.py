@@ -70,6 +70,21 @@ class Combination:
         return found
 
 
+def models_of(params: Params) -> list[str]:
+    """What a run predicts as: its base learners, its meta-learners and `super_learner`."""
+    return [*params.base_learners, *params.stack.metalearners, SUPER]
+
+
+def check_model(params: Params, name: str) -> None:
+    """Refuse a name that is none of `models_of`.
+
+    Raises:
+        SketchstackError: names those that there are.
+    """
+    if name not in (known := models_of(params)):
+        raise SketchstackError(f"there is no model {name!r} in params.yaml; the models are {', '.join(known)}.")
+
+
 def read_combination(params: Params, num_words: int, folder: Path) -> Combination:
     """The fitted stack of a run.
 
